@@ -1,0 +1,39 @@
+"""Limits of one sandboxed call, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SandboxStop(StrEnum):
+    """Why a sandboxed call ended."""
+
+    EXIT = "exit"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxLimits:
+    """Limits of one call. Sizes in bytes, times in seconds; ``output`` counts each stream."""
+
+    seconds: float = 10.0
+    cpu_seconds: float = 10.0
+    memory: int = 512 * 2**20
+    processes: int = 1
+    file_size: int = 8 * 2**20
+    output: int = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxResult:
+    """What one call printed and how it ended. ``returncode`` is negative for a signal, as in subprocess."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+    stop_reason: SandboxStop
+    seconds: float

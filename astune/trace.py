@@ -1,0 +1,118 @@
+"""What happened in a rollout, as token ids recorded once: Turn, Trajectory, Episode, Group.
+
+Tokens are the truth. Masks, log-probabilities, messages, metrics and views are derived from the
+records here, and nothing that was sampled is ever tokenised again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StopReason(StrEnum):
+    """Why a completion ended."""
+
+    EOS = "eos"
+    LENGTH = "length"
+    TOOL_CALL = "tool_call"
+    ABORTED = "aborted"
+
+
+class SplitReason(StrEnum):
+    """Why a turn could not extend an earlier trajectory and started a new one."""
+
+    TEMPLATE = "template"  # the chat template renders history differently from how it was sampled
+    RETOKENISATION = "retokenisation"  # same text, other ids
+    EDITED_HISTORY = "edited_history"  # the agent changed, dropped or reordered earlier messages
+
+
+@dataclass(slots=True)
+class Turn:
+    """One model call.
+
+    ``logprobs`` are those of the sampled tokens under the sampling distribution (after temperature
+    and truncation), one a token of ``completion_ids``.
+    """
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    logprobs: list[float]
+    stop_reason: StopReason
+    agent: str = "agent"
+    #: The assistant message as the agent was given it: content text and tool calls (with their parse status).
+    message: dict[str, Any] = field(default_factory=dict)
+    #: Tokens of ``prompt_ids`` whose keys and values the engine reused instead of computing.
+    cached_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Trajectory:
+    """A chain of turns in which each prompt extends the previous prompt + completion, token by token.
+
+    ``loss_mask`` is 1 at sampled ids; ``logprobs`` is 0.0 where the mask is 0. All three lists have
+    one length.
+    """
+
+    ids: list[int]
+    loss_mask: list[int]
+    logprobs: list[float]
+    turns: list[Turn]
+
+    @property
+    def first_prompt_length(self) -> int:
+        """Length in tokens of the first turn's prompt (never trained)."""
+        return len(self.turns[0].prompt_ids)
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """One tool execution as the sandbox saw it, in order of the episode."""
+
+    name: str
+    arguments: dict[str, Any]
+    output: str
+    returncode: int
+    stop_reason: str
+    seconds: float
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the judge said: ``is_success`` is None where the answer could not be graded."""
+
+    raw_reward: float
+    is_success: bool | None
+    components: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Episode:
+    """One run of one workflow on one task."""
+
+    task_id: str
+    sample_index: int
+    trajectories: list[Trajectory] = field(default_factory=list)
+    judge_input: dict[str, Any] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    split_reasons: Counter[str] = field(default_factory=Counter)
+    #: ``"finished"`` or the ``kind`` of the EpisodeError that ended it.
+    stop_reason: str = "finished"
+    error: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def turns(self) -> list[Turn]:
+        """All model calls of the episode, trajectory by trajectory."""
+        return [turn for trajectory in self.trajectories for turn in trajectory.turns]
+
+
+@dataclass(slots=True)
+class Group:
+    """The episodes of one task in one training step."""
+
+    task_id: str
+    episodes: list[Episode]

@@ -1,0 +1,1 @@
+"""A math agent that reasons, calls Python and answers, trained with GRPO."""
