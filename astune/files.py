@@ -1,0 +1,88 @@
+"""Files that are whole or absent: write, fsync, rename; and what a full or read-only disk is called."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from astune.errors import CheckpointError
+
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns an ``OSError`` about ``path`` into a message with a remedy.
+
+    Raises:
+        CheckpointError: the folder is read-only, full, or otherwise not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(_explain(error, path)) from error
+
+
+def _explain(error: OSError, path: Path) -> str:
+    if error.errno in _READ_ONLY:
+        return f"cannot write {path}: the folder is read-only for this user; make it writable or choose another folder"
+    if error.errno in _FULL:
+        return f"cannot write {path}: no space left there; free some and start again, what was saved before is whole"
+    return f"cannot write {path}: {error.strerror or error}; choose another folder or repair this one"
+
+
+def fsync_directory(folder: Path) -> None:
+    """Makes renames inside ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary file beside ``path`` to fill; on success it becomes ``path``, on error nothing changes.
+
+    For writers that insist on a file name (safetensors, matplotlib). A process that dies midway leaves
+    ``path`` as it was, and at most a stray ``.{name}.*.part``.
+
+    Raises:
+        CheckpointError: the folder is read-only or full.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Flushes ``temporary`` to the disk and gives it its name."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    fsync_directory(path.parent)
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Writes ``data`` (text as UTF-8) to ``path``: readers see the old content or the new, never a part.
+
+    Raises:
+        CheckpointError: the folder is read-only or full; the old content is still there.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
