@@ -9,6 +9,7 @@ or spread, and its advantage is 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -96,7 +97,7 @@ ADVANTAGES: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "grpo": grpo_advantages,
     "dr_grpo": dr_grpo_advantages,
     "rloo": rloo_advantages,
-    "batch_std": lambda rewards, group_N=None: grpo_advantages(rewards, group_N, scale="batch"),
+    "batch_std": partial(grpo_advantages, scale="batch"),
 }
 
 

@@ -8,7 +8,9 @@ from typing import Literal
 Schedule = Literal["constant", "linear", "cosine"]
 
 
-def learning_rate(step: int, peak: float, total_steps: int, warmup_steps: int = 0, schedule: Schedule = "constant") -> float:
+def learning_rate(
+    step: int, peak: float, total_steps: int, warmup_steps: int = 0, schedule: Schedule = "constant"
+) -> float:
     """Learning rate of optimiser step ``step`` (from 0).
 
     It rises linearly over ``warmup_steps`` steps (the first of them already moves), reaches ``peak``, then stays

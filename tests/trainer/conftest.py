@@ -37,13 +37,16 @@ def _model() -> Qwen2ForCausalLM:
     )
 
 
-def _build(trainer_class: Any, config_class: Any, folder: Path, rows: int, group: int, **options: Any) -> Any:
+def _build(
+    trainer_class: Any, config_class: Any, folder: Path, rows: int, group: int, beta: float = 0.0, **options: Any
+) -> Any:
     from datasets import Dataset
 
     config = config_class(
         output_dir=str(folder),
         per_device_train_batch_size=rows,
         num_generations=group,
+        beta=0.0,
         gradient_accumulation_steps=1,
         report_to=[],
         use_cpu=True,
@@ -58,6 +61,7 @@ def _build(trainer_class: Any, config_class: Any, folder: Path, rows: int, group
         train_dataset=Dataset.from_dict({"prompt": ["w2 w3"] * rows}),
         processing_class=_tokenizer(),
     )
+    trainer.beta = beta  # set here because the constructor would fetch a reference model by name from the hub
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
     return trainer
