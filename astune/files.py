@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,16 +49,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary file beside ``path`` to fill; on success it becomes ``path``, on error nothing changes.
 
     For writers that insist on a file name (safetensors, matplotlib). A process that dies midway leaves
-    ``path`` as it was, and at most a stray ``.{name}.*.part``.
+    ``path`` as it was, and a ``.{name}.part`` that the next write of the same file takes over; two
+    processes must not write one file at once.
 
     Raises:
         CheckpointError: the folder is read-only or full.
     """
+    temporary = path.with_name(f".{path.name}.part")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
         try:
             yield temporary
             _publish(temporary, path)
