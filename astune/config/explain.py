@@ -1,0 +1,87 @@
+"""What was wrong with a configuration, where, and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from astune.config.schema import AstuneConfig
+from astune.config.yaml_lines import KeyPath
+
+ROOT = "astune"
+
+
+def dotted(path: KeyPath) -> str:
+    """`("trainer", "steps")` as `trainer.steps`."""
+    return ".".join(str(part) for part in path)
+
+
+def known_keys(model: type[BaseModel] = AstuneConfig, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yields the path of every key of the schema, sections included."""
+    for name, field in model.model_fields.items():
+        yield (*path, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from known_keys(field.annotation, (*path, name))
+
+
+def explain(error: ValidationError, origins: Mapping[KeyPath, str], source: str) -> str:
+    """Renders every problem as one line: origin (`file:line`), key, what is wrong, what is near.
+
+    Args:
+        error: What pydantic found.
+        origins: Where each key was given; the nearest enclosing key's origin stands in for a missing one.
+        source: The origin where not even an enclosing key was given.
+    """
+    order = {path: index for index, path in enumerate(origins)}
+    details = sorted(error.errors(include_url=False), key=lambda detail: order.get(_given(detail["loc"], origins), -1))
+    return "\n".join(f"{origins.get(_given(d['loc'], origins), source)}: {_problem(d)}" for d in details)
+
+
+def suggestion(path: KeyPath) -> str:
+    """Names the known key nearest to an unknown one."""
+    section, key = path[:-1], str(path[-1])
+    keys = list(known_keys())
+    siblings = [str(known[-1]) for known in keys if known[:-1] == section]
+    if near := difflib.get_close_matches(key, siblings, n=1):
+        return f"did you mean '{near[0]}'?"
+    if elsewhere := [known for known in keys if known[-1] == key]:
+        return f"did you mean '{ROOT}.{dotted(elsewhere[0])}'?"
+    by_leaf = {str(known[-1]): known for known in keys}
+    if near := difflib.get_close_matches(key, by_leaf, n=1):
+        return f"did you mean '{ROOT}.{dotted(by_leaf[near[0]])}'?"
+    return f"the keys here are {', '.join(siblings)}"
+
+
+def _given(path: KeyPath, origins: Mapping[KeyPath, str]) -> KeyPath:
+    """The longest part of the path that was given; `()` where none was."""
+    return next((path[:length] for length in range(len(path), 0, -1) if path[:length] in origins), ())
+
+
+def _problem(detail: ErrorDetails) -> str:
+    path, given = detail["loc"], detail["input"]
+    name = dotted((ROOT, *path))
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"unknown key '{name}'; {suggestion(path)}"
+        case "value_error":
+            return f"{name}: {detail['ctx']['error']}"
+        case "model_type":
+            return f"{name} is a section and holds keys of its own, got {given!r}"
+        case "string_pattern_mismatch" if "->" in detail["ctx"]["pattern"]:
+            return f"{name} should be 'package.module->Class', got {given!r}"
+        case "string_type":
+            return f"{name} should be text, got {given!r}; put it in quotes if it is meant as text"
+        case "literal_error":
+            return f"{name} should be {detail['ctx']['expected']}, got {given!r}{_near_choice(detail)}"
+        case _:
+            wanted = detail["msg"].removeprefix("Input ")
+            return f"{name} {wanted[:1].lower()}{wanted[1:]}, got {given!r}"
+
+
+def _near_choice(detail: ErrorDetails) -> str:
+    choices = [part.strip(" '") for part in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
+    near = difflib.get_close_matches(str(detail["input"]), choices, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,101 @@
+"""Ends processes that dead `astuner` runs left behind, and nothing else.
+
+Every run marks the processes it starts through one environment variable, which names the run's own
+process so that a recycled process id is not mistaken for it. A process is a leftover when it belongs
+to this user, carries a mark, and the run that the mark names is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from astune.errors import UserError
+
+#: Environment variable that marks a run's children: `pid:birth:pid-namespace`.
+MARK = "ASTUNE_RUN"
+
+_SECONDS_TO_EXIT = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that was ended, and the process id of the run that had started it."""
+
+    pid: int
+    name: str
+    owner: int
+
+
+def mark_children() -> None:
+    """Marks every process that this one starts from now on (those that inherit its environment)."""
+    os.environ[MARK] = f"{os.getpid()}:{_birth(os.getpid())}:{_namespace()}"
+
+
+def end_leftovers(pattern: str) -> list[Ended]:
+    """Ends the leftovers whose name matches: SIGTERM first, SIGKILL after three seconds.
+
+    Args:
+        pattern: Regular expression, searched in the process's name and in the names of the programme and
+            script (or module) that it runs.
+
+    Raises:
+        UserError: the pattern is not a regular expression.
+    """
+    try:
+        matches = re.compile(pattern).search
+    except re.error as error:
+        raise UserError(f"--kill={pattern}: not a regular expression: {error}") from error
+    found: dict[psutil.Process, Ended] = {}
+    for process in psutil.process_iter():
+        try:
+            owner = _dead_owner(process)
+            if owner is not None and any(map(matches, _names(process))):
+                found[process] = Ended(process.pid, process.name(), owner)
+                process.terminate()
+        except psutil.Error:  # it ended meanwhile, or is not ours to see
+            continue
+    _, alive = psutil.wait_procs(list(found), timeout=_SECONDS_TO_EXIT)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=_SECONDS_TO_EXIT)
+    return list(found.values())
+
+
+def _dead_owner(process: psutil.Process) -> int | None:
+    """The process id of the run that started the process, when that run is gone; None for all others."""
+    if process.pid == os.getpid() or process.username() != psutil.Process().username():
+        return None
+    mark = re.fullmatch(r"(\d+):(\w+):(.*)", process.environ().get(MARK, ""))
+    if mark is None or mark[3] != _namespace():
+        return None
+    owner = int(mark[1])
+    return None if _birth(owner) == mark[2] else owner
+
+
+def _names(process: psutil.Process) -> set[str]:
+    return {process.name(), *(Path(word).name for word in process.cmdline()[:3])}
+
+
+def _birth(pid: int) -> str | None:
+    """When a process started, in a form that clock changes don't touch; None when it is gone."""
+    if sys.platform == "linux":
+        try:
+            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if state in "ZX" else fields[18]  # field 22 of proc(5): start time in clock ticks since boot
+    try:
+        return str(int(psutil.Process(pid).create_time()))
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _namespace() -> str:
+    """The process-id namespace: ids of a container mean nothing outside it."""
+    return str(Path("/proc/self/ns/pid").readlink()) if sys.platform == "linux" else ""
