@@ -104,7 +104,8 @@ class LossConfig:
 
     Ratios are clipped to [1 - ``epsilon_low``, 1 + ``epsilon_high``]; ``delta`` additionally caps the
     unclipped branch; ``cispo_max`` is the largest importance weight of CISPO; ``beta`` weighs the KL
-    term to the reference.
+    term to the reference, and ``kl_bias_correction`` multiplies it by the ratio, which makes its gradient
+    that of the reverse KL (arXiv:2512.02556, sec. 3.1).
     """
 
     epsilon_low: float = 0.2
@@ -112,6 +113,7 @@ class LossConfig:
     delta: float | None = None
     cispo_max: float = 5.0
     beta: float = 0.0
+    kl_bias_correction: bool = True
 
 
 LossFunction = Callable[[TokenBatch, Normaliser, LossConfig], tuple[Tensor, MetricSums]]
@@ -140,16 +142,16 @@ def gspo(batch: TokenBatch, norm: Normaliser, config: LossConfig) -> tuple[Tenso
     loss_N = clipped_surrogate(ratio_N, batch.advantages_N, config)
     # One ratio a sequence: counted once each, not once a token.
     metrics = _clip_metrics(ratio_N.detach(), batch.advantages_N, weight_N * norm.sequences, config)
-    return _with_kl(batch, loss_N, weight_N, config, metrics)
+    return _with_kl(batch, loss_N, ratio_N, weight_N, config, metrics)
 
 
 def cispo(batch: TokenBatch, norm: Normaliser, config: LossConfig) -> tuple[Tensor, MetricSums]:
     """REINFORCE with capped, detached importance weights, mean over trained tokens (arXiv:2506.13585, eq. 4)."""
-    ratio_N = batch.log_ratio_N.detach().exp()
-    loss_N = -ratio_N.clamp(max=config.cispo_max) * batch.advantages_N * batch.logps_N
-    clipped_N = (ratio_N > config.cispo_max) & (batch.advantages_N > 0)
+    ratio_N = batch.log_ratio_N.exp()
+    loss_N = -ratio_N.detach().clamp(max=config.cispo_max) * batch.advantages_N * batch.logps_N
+    clipped_N = (ratio_N.detach() > config.cispo_max) & (batch.advantages_N > 0)
     metrics = {"clip_high": _sum_count(clipped_N, batch.weight_N)}
-    return _with_kl(batch, loss_N, batch.weight_N / norm.tokens, config, metrics)
+    return _with_kl(batch, loss_N, ratio_N, batch.weight_N / norm.tokens, config, metrics)
 
 
 def rloo(batch: TokenBatch, norm: Normaliser, config: LossConfig) -> tuple[Tensor, MetricSums]:
@@ -232,17 +234,18 @@ def _token_loss(batch: TokenBatch, weight_N: Tensor, config: LossConfig) -> tupl
     ratio_N = batch.log_ratio_N.exp()
     loss_N = clipped_surrogate(ratio_N, batch.advantages_N, config)
     metrics = _clip_metrics(ratio_N.detach(), batch.advantages_N, batch.weight_N, config)
-    return _with_kl(batch, loss_N, weight_N, config, metrics)
+    return _with_kl(batch, loss_N, ratio_N, weight_N, config, metrics)
 
 
 def _with_kl(
-    batch: TokenBatch, loss_N: Tensor, weight_N: Tensor, config: LossConfig, metrics: MetricSums
+    batch: TokenBatch, loss_N: Tensor, ratio_N: Tensor, weight_N: Tensor, config: LossConfig, metrics: MetricSums
 ) -> tuple[Tensor, MetricSums]:
     """Adds ``beta`` times the KL term where there is one, and sums with the given weights."""
     if config.beta != 0.0:
         if batch.ref_logps_N is None:
             raise ValueError("beta is not 0, so the loss needs ref_logps_N")
-        loss_N = loss_N + config.beta * k3(batch.logps_N, batch.ref_logps_N)
+        kl_N = k3(batch.logps_N, batch.ref_logps_N)
+        loss_N = loss_N + config.beta * (kl_N * ratio_N if config.kl_bias_correction else kl_N)
     return (loss_N * weight_N).sum(), metrics | _monitor_metrics(batch)
 
 

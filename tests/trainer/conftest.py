@@ -19,7 +19,11 @@ PeerFactory = Callable[..., Any]
 def _tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {"<pad>": 0, "<eos>": 1, **{f"w{i}": i for i in range(2, 16)}}
     inner = Tokenizer(WordLevel(vocabulary, unk_token="<eos>"))
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<eos>")
+    build: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = build(
+        tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<eos>"
+    )
+    return tokenizer
 
 
 def _model() -> Qwen2ForCausalLM:
@@ -40,7 +44,7 @@ def _model() -> Qwen2ForCausalLM:
 def _build(
     trainer_class: Any, config_class: Any, folder: Path, rows: int, group: int, beta: float = 0.0, **options: Any
 ) -> Any:
-    from datasets import Dataset
+    from datasets import Dataset  # type: ignore[import-untyped]
 
     config = config_class(
         output_dir=str(folder),
@@ -89,7 +93,9 @@ def peer_advantages() -> Callable[[Any, Tensor], Tensor]:
         rows = len(reward_N)
         ids = [[2, 3]] * rows, [[4, 1]] * rows
         texts = ["w4"] * rows
-        generated = (*ids, texts) if "RLOO" in type(trainer).__name__ else (*ids, None, texts, None, {}, None, None)
+        generated: tuple[Any, ...] = (
+            (*ids, texts) if "RLOO" in type(trainer).__name__ else (*ids, None, texts, None, {}, None, None)
+        )
         trainer._generate = lambda prompts: generated
         trainer._calculate_rewards = lambda *_: reward_N[:, None]
         output = trainer._generate_and_score_completions([{"prompt": "w2 w3"}] * rows)
