@@ -39,12 +39,12 @@ $(BIN)/python:
 
 $(RUN_READY): | $(BIN)/python
 	@echo "Setting up $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[agentscope]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[agentscope]"
 	@rm -f $(VENV)/.ready-run-* && touch $@
 
 $(DEV_READY): | $(BIN)/python
 	@echo "Setting up $(VENV) for tests (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
 	@rm -f $(VENV)/.ready-dev-* && touch $@ $(RUN_READY)
 
 clean:

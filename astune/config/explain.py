@@ -77,8 +77,8 @@ def _problem(detail: ErrorDetails) -> str:
         case "literal_error":
             return f"{name} should be {detail['ctx']['expected']}, got {given!r}{_near_choice(detail)}"
         case _:
-            wanted = detail["msg"].removeprefix("Input ")
-            return f"{name} {wanted[:1].lower()}{wanted[1:]}, got {given!r}"
+            wanted = detail["msg"].partition(" should ")[2]  # "Input should be ...", "String should match ..."
+            return f"{name} should {wanted}, got {given!r}" if wanted else f"{name}: {detail['msg']}, got {given!r}"
 
 
 def _near_choice(detail: ErrorDetails) -> str:

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from astune.tools.types import SandboxLimits
 
-#: ``package.module->Class``, as every pluggable class is named.
-ClassPath = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*->[A-Za-z_]\w*$")]
+#: ``package.module->Class`` (or ``path/to/file.py->Class``), as every pluggable class is named.
+ClassPath = Annotated[str, Field(pattern=r"^[^\s>]+->[A-Za-z_]\w*$")]
 ReaderType = Literal["dataset_file", "huggingface_dat_repo", "nano_gsm", "env_service"]
 HeldoutType = Literal["auto", "dataset_file", "huggingface_dat_repo", "nano_gsm", "env_service"]
 FilePath = Annotated[Path, Field(strict=False)]
@@ -52,6 +52,7 @@ class NanoGsm(Section):
 
     n_train: int = Field(4096, ge=1, description="Number of training problems.")
     seed: int = Field(0, ge=0, description="Seed of the generator, independent of the run's seed.")
+    families: list[str] | None = Field(None, description="Problem families to draw from; null takes all.")
 
 
 class EnvService(Section):
@@ -217,18 +218,26 @@ class Trainer(Section):
     steps: int = Field(100, ge=0, description="Number of steps; 0 only evaluates.")
     prompts_per_step: int = Field(8, ge=1, description="Tasks in a step.")
     group_size: int = Field(8, description="Episodes of each task, at least 2.")
-    scale_rewards: Literal["auto", "group", "batch", "none"] = Field(
+    advantages: Literal["auto", "grpo", "dr_grpo", "rloo", "batch_std"] = Field(
         "auto",
-        description="What advantages are divided by: standard deviation of the group, of the batch, or nothing.",
+        description="Advantage of an episode over its group: over the group's standard deviation (`grpo`), undivided "
+        "(`dr_grpo`), leave-one-out (`rloo`), over the batch's (`batch_std`); `auto` is the algorithm's own.",
     )
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="Learning rate after warm-up.")
     warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises from 0.")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay of AdamW.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    max_grad_norm: float = Field(1.0, ge=0, description="Gradients are scaled down to this norm; 0 never scales.")
     beta: float = Field(0.0, ge=0, description="Weight of the KL penalty to the initial model; 0 keeps no reference.")
-    clip_low: float = Field(0.2, gt=0, description="Lower clip range of the importance ratio.")
-    clip_high: float | None = Field(None, gt=0, description="Upper clip range; null takes the algorithm's own.")
+    kl_bias_correction: bool = Field(True, description="Weigh the KL penalty by the importance ratio.")
+    epsilon_low: float = Field(0.2, gt=0, description="Ratios are clipped to 1 - epsilon_low and above.")
+    epsilon_high: float = Field(
+        0.2, gt=0, description="Ratios are clipped to 1 + epsilon_high and below; DAPO uses 0.28."
+    )
+    delta: float | None = Field(
+        None, gt=1, description="Second cap on the ratio, for negative advantages; null for none."
+    )
+    cispo_max: float = Field(5.0, gt=0, description="Largest importance weight of cispo.")
     updates_per_batch: int = Field(1, ge=1, description="Optimiser steps on the episodes of one step.")
     micro_batch_tokens: int = Field(
         16384, ge=1, description="Tokens in one forward and backward pass; further ones accumulate."
