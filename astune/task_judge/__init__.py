@@ -1,1 +1,1 @@
-
+"""Reward protocols: who grades an episode, and how."""
