@@ -72,7 +72,7 @@ def _publish(temporary: Path, path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.replace(temporary, path)
+    temporary.replace(path)
     fsync_directory(path.parent)
 
 
