@@ -57,6 +57,12 @@ class EpisodeTimeout(EpisodeError):
     kind = "timeout"
 
 
+class TurnLimit(EpisodeError):
+    """An agent that asked for more model calls than an episode may make."""
+
+    kind = "turn_limit"
+
+
 class WorkflowFailure(EpisodeError):
     """A workflow that raised."""
 

@@ -7,6 +7,7 @@ records here, and nothing that was sampled is ever tokenised again.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -27,6 +28,7 @@ class SplitReason(StrEnum):
     TEMPLATE = "template"  # the chat template renders history differently from how it was sampled
     RETOKENISATION = "retokenisation"  # same text, other ids
     EDITED_HISTORY = "edited_history"  # the agent changed, dropped or reordered earlier messages
+    NEW_CONVERSATION = "new_conversation"  # nothing that was sampled earlier is part of the prompt
 
 
 @dataclass(slots=True)
@@ -46,6 +48,8 @@ class Turn:
     message: dict[str, Any] = field(default_factory=dict)
     #: Tokens of ``prompt_ids`` whose keys and values the engine reused instead of computing.
     cached_tokens: int = 0
+    #: Why the prompt extends no earlier turn; None where it does, and at the first turn of an episode.
+    split_reason: SplitReason | None = None
 
 
 @dataclass(slots=True)
@@ -101,8 +105,19 @@ class Episode:
     split_reasons: Counter[str] = field(default_factory=Counter)
     #: ``"finished"`` or the ``kind`` of the EpisodeError that ended it.
     stop_reason: str = "finished"
+    #: What went wrong, in one line; None for an episode that ran to its end. ``traceback`` is kept to a bounded length.
     error: str | None = None
+    traceback: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    #: Bad tool habits that the episode shows (``no_print``, ``premature_answer``, ``malformed_call``).
+    habits: dict[str, bool] = field(default_factory=dict)
+    #: What the workflow wanted to be kept (``WorkflowOutput.metadata``).
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the episode may train the policy: it ran to its end and was given a reward."""
+        return self.error is None and self.verdict is not None
 
     @property
     def turns(self) -> list[Turn]:
@@ -116,3 +131,40 @@ class Group:
 
     task_id: str
     episodes: list[Episode]
+
+
+def build_trajectories(turns: Sequence[Turn]) -> tuple[list[Trajectory], Counter[str]]:
+    """Merges turns into trajectories by exact prefix: each turn ends up in exactly one of them.
+
+    A turn joins the longest trajectory whose ids its prompt extends (the latest of equals); otherwise
+    it starts a new one and its reason is counted, as :attr:`Turn.split_reason` states it or, where
+    nobody stated one, as ``edited_history``. The episode's first turn is no split.
+    """
+    trajectories: list[Trajectory] = []
+    reasons: Counter[str] = Counter()
+    for turn in turns:
+        parent = _longest_prefix(trajectories, turn.prompt_ids)
+        if parent is None:
+            if trajectories:
+                reasons[str(turn.split_reason or SplitReason.EDITED_HISTORY)] += 1
+            parent = Trajectory(ids=[], loss_mask=[], logprobs=[], turns=[])
+            trajectories.append(parent)
+        _append(parent, turn)
+    return trajectories, reasons
+
+
+def _longest_prefix(trajectories: Sequence[Trajectory], prompt_ids: list[int]) -> Trajectory | None:
+    best: Trajectory | None = None
+    for trajectory in trajectories:
+        length = len(trajectory.ids)
+        if (best is None or length >= len(best.ids)) and prompt_ids[:length] == trajectory.ids:
+            best = trajectory
+    return best
+
+
+def _append(trajectory: Trajectory, turn: Turn) -> None:
+    given, sampled = len(turn.prompt_ids) - len(trajectory.ids), len(turn.completion_ids)
+    trajectory.ids = turn.prompt_ids + turn.completion_ids
+    trajectory.loss_mask += [0] * given + [1] * sampled
+    trajectory.logprobs += [0.0] * given + turn.logprobs
+    trajectory.turns.append(turn)

@@ -1,1 +1,1 @@
-
+"""The managed model behind an OpenAI-compatible HTTP endpoint."""

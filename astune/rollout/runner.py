@@ -1,0 +1,295 @@
+"""Runs episodes: a workflow on a task, its judge, and the boundary that turns a bad rollout into data."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from astune.errors import EpisodeError, EpisodeTimeout, JudgeError, SandboxError, TurnLimit, UserError, WorkflowFailure
+from astune.rollout.chat import ChatRenderer
+from astune.rollout.session import ChatSession
+from astune.rollout.types import Engine, Sampling
+from astune.task_judge.registry import run_judge
+from astune.task_judge.tool_discipline import habits
+from astune.task_reader.types import Task
+from astune.trace import Episode, Group, ToolCall, Verdict
+from astune.workflow.astune_proxy import AstuneProxy
+from astune.workflow.types import Workflow, WorkflowOutput, WorkflowTask
+
+_KEPT_CHARACTERS = 4000
+_GRACE_SECONDS = 5.0
+
+#: Opens the tools of one episode and yields the list that its tool calls are appended to.
+ToolScope = Callable[[], AbstractContextManager[list[ToolCall]]]
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeLimits:
+    """Limits of one episode, and how many run at once.
+
+    ``turns`` counts model calls; an episode that asks for more is judged on what it has. ``seconds`` is
+    wall-clock time, judge excluded; an episode that passes it is recorded and not trained on.
+    """
+
+    seconds: float = 300.0
+    turns: int = 16
+    concurrency: int = 64
+
+
+class EpisodeRunner:
+    """Runs workflows against an engine and has a judge grade them.
+
+    Args:
+        engine: samples completions.
+        renderer: the tokenizer's chat renderer.
+        workflow_factory: makes the workflow of one episode (the class itself will do).
+        judge: grades episodes; None where workflows grade themselves.
+        sampling: defaults of every model call.
+        tools: opens an episode's tools, see :data:`ToolScope`.
+        limits: see :class:`EpisodeLimits`.
+        seed: the run's seed; with step, task and sample it names each episode's random stream.
+        server: serves ``astune_proxy.base_url``; without it workflows have no HTTP endpoint.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        renderer: ChatRenderer,
+        workflow_factory: Callable[[], Workflow],
+        judge: Any | None,
+        sampling: Sampling,
+        *,
+        tools: ToolScope,
+        limits: EpisodeLimits = EpisodeLimits(),
+        seed: int = 0,
+        server: Any | None = None,
+    ) -> None:
+        self.engine = engine
+        self.renderer = renderer
+        self.workflow_factory = workflow_factory
+        self.judge = judge
+        self.sampling = sampling
+        self.tools = tools
+        self.limits = limits
+        self.seed = seed
+        self.server = server
+        self._proven = False  # whether any episode of this run got past its workflow
+        self._outliving: set[asyncio.Task[Any]] = set()
+
+    async def run_groups(
+        self,
+        tasks: Sequence[Task],
+        group_size: int,
+        *,
+        step: int = 0,
+        sampling: Sampling | None = None,
+        on_episode: Callable[[Episode], None] | None = None,
+    ) -> list[Group]:
+        """Runs ``group_size`` episodes of each task, concurrently; groups come back in the order of ``tasks``.
+
+        ``on_episode`` is given each episode as it ends, so that what was done is kept whatever comes later.
+
+        Raises:
+            UserError: the judge failed, or every episode of the run's first step failed in the same way.
+        """
+        gate = asyncio.Semaphore(self.limits.concurrency)
+
+        async def one(position: int, sample: int) -> Episode:
+            async with gate:
+                return await self.run_episode(
+                    tasks[position],
+                    sample,
+                    step=step,
+                    key=(step, position, sample),
+                    sampling=sampling,
+                    on_episode=on_episode,
+                )
+
+        jobs = [asyncio.ensure_future(one(p, s)) for p in range(len(tasks)) for s in range(group_size)]
+        episodes = await _all_or_first_error(jobs)
+        self._refuse_broken_workflow(episodes)
+        return [Group(task.task_id, episodes[n * group_size : (n + 1) * group_size]) for n, task in enumerate(tasks)]
+
+    async def run_episode(
+        self,
+        task: Task,
+        sample_index: int = 0,
+        *,
+        step: int = 0,
+        key: tuple[int, ...] | None = None,
+        sampling: Sampling | None = None,
+        on_episode: Callable[[Episode], None] | None = None,
+    ) -> Episode:
+        """Runs and judges one episode. What goes wrong in it is in its ``error`` and is not raised.
+
+        Raises:
+            UserError: what failed would fail every episode (the judge, the model).
+            SandboxError: the tools cannot be confined as required.
+        """
+        episode = Episode(task_id=task.task_id, sample_index=sample_index)
+        workflow_task = WorkflowTask(task, sample_index)
+        started = time.perf_counter()
+        with self.engine.session(key or (step, 0, sample_index)) as engine_session, self.tools() as calls:
+            session = ChatSession(
+                self.engine,
+                self.renderer,
+                sampling or self.sampling,
+                stream=(self.seed, step, task.task_id, sample_index),
+                engine_session=engine_session,
+                max_turns=self.limits.turns,
+            )
+            proxy = AstuneProxy(session, self.server)
+            output = await self._attempt(episode, workflow_task, proxy)
+            _take_records(episode, session, proxy, calls)
+        episode.seconds["total"] = time.perf_counter() - started
+        try:
+            if episode.error is None:
+                episode.verdict = await self._judge(episode, workflow_task, session, output)
+        except UserError as error:
+            episode.stop_reason, episode.error = "judge_error", str(error)
+            raise
+        finally:
+            episode.seconds["judge"] = time.perf_counter() - started - episode.seconds["total"]
+            if on_episode is not None and not _being_cancelled():
+                on_episode(episode)
+        return episode
+
+    async def _attempt(
+        self, episode: Episode, workflow_task: WorkflowTask, proxy: AstuneProxy
+    ) -> WorkflowOutput | None:
+        """Runs the workflow and notes on ``episode`` how it ended; returns its output where it has one."""
+        session = proxy.session
+        try:
+            output = await self._run_workflow(workflow_task, proxy)
+        except EpisodeError as raised:
+            # A framework may wrap what the model refused (an HTTP client's error, say): the refusal is the cause.
+            cause = session.failure if session.failure and isinstance(raised, WorkflowFailure) else raised
+            episode.stop_reason = cause.kind
+            if not isinstance(cause, TurnLimit):
+                episode.error = _shortened(str(cause))
+                episode.traceback = _shortened("".join(traceback.format_exception(raised)))
+            return None
+        finally:
+            proxy.close()
+        episode.metadata = output.metadata
+        return output
+
+    async def _run_workflow(self, workflow_task: WorkflowTask, proxy: AstuneProxy) -> WorkflowOutput:
+        task = asyncio.ensure_future(_guarded(self._call_workflow(workflow_task, proxy)))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self.limits.seconds)
+        except asyncio.CancelledError:
+            await self._cancel(task)
+            raise
+        if not done:
+            error = EpisodeTimeout(
+                f"the episode passed its limit of {self.limits.seconds:g} s: raise the limit, or bound what hangs"
+            )
+            proxy.session.close(error)
+            await self._cancel(task)
+            raise error
+        return task.result()
+
+    async def _call_workflow(self, workflow_task: WorkflowTask, proxy: AstuneProxy) -> WorkflowOutput:
+        workflow = self.workflow_factory()
+        run = getattr(workflow, "agentscope_execute", None) or workflow.execute
+        output = await run(workflow_task, proxy)
+        if not isinstance(output, WorkflowOutput):
+            name = f"{type(workflow).__name__}.{run.__name__}"
+            raise WorkflowFailure(f"{name} returned {type(output).__name__}, expected a WorkflowOutput")
+        return output
+
+    async def _cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancels a workflow and waits a while; one that will not end is left behind, with its model closed."""
+        task.cancel()
+        await asyncio.wait({task}, timeout=_GRACE_SECONDS)
+        if task.done():
+            task.cancelled() or task.exception()  # marks the exception as seen
+        else:
+            self._outliving.add(task)
+            task.add_done_callback(self._outliving.discard)
+
+    async def _judge(
+        self, episode: Episode, workflow_task: WorkflowTask, session: ChatSession, output: WorkflowOutput | None
+    ) -> Verdict:
+        if output is not None and output.reward is not None:
+            return Verdict(output.reward, output.is_success, {"workflow": output.reward})
+        if self.judge is None:
+            raise JudgeError(
+                "the workflow returned no reward and no judge is configured: set astune.task_judge.judge_protocol"
+            )
+        evidence = {
+            "workflow_task": workflow_task,
+            "grouped_steps": session.turns,
+            "tool_calls": episode.tool_calls,
+            "env": None,
+        }
+        return await run_judge(self.judge, evidence | episode.judge_input)
+
+    def _refuse_broken_workflow(self, episodes: Sequence[Episode]) -> None:
+        """A workflow that fails everywhere from the start must not silently train on nothing."""
+        if self._proven or not episodes:
+            return
+        failures = Counter(_signature(episode) for episode in episodes)
+        if len(failures) == 1 and episodes[0].stop_reason == WorkflowFailure.kind:
+            raise UserError(
+                f"all {len(episodes)} episodes of the first step failed in the workflow: {episodes[0].error}\n"
+                f"{episodes[0].traceback or ''}".rstrip()
+            )
+        self._proven = True
+
+
+async def _guarded(run: Coroutine[Any, Any, WorkflowOutput]) -> WorkflowOutput:
+    """Turns whatever a workflow raises into an EpisodeError, except what would fail every episode alike."""
+    try:
+        return await run
+    except (EpisodeError, UserError, SandboxError):
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise WorkflowFailure("the workflow cancelled itself") from error
+    except (Exception, SystemExit) as error:  # the boundary: a workflow is the user's code and may raise anything
+        raise WorkflowFailure(f"{type(error).__name__}: {error}") from error
+
+
+async def _all_or_first_error(jobs: Sequence[asyncio.Future[Episode]]) -> list[Episode]:
+    """Results of all jobs; when one raises, or the caller is cancelled, the others are cancelled and awaited first."""
+    try:
+        return list(await asyncio.gather(*jobs))
+    except BaseException:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        raise
+
+
+def _take_records(episode: Episode, session: ChatSession, proxy: AstuneProxy, calls: Sequence[ToolCall]) -> None:
+    episode.trajectories, episode.split_reasons = session.trajectories()
+    episode.tool_calls, episode.judge_input = list(calls), dict(proxy.judge_input)
+    episode.habits = habits(session.turns, episode.tool_calls)
+    episode.seconds = {"model": session.model_seconds, "tools": sum(call.seconds for call in calls)}
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _shortened(text: str) -> str:
+    """The end of a long text: in a traceback that is where the error is."""
+    return text if len(text) <= _KEPT_CHARACTERS else "... " + text[-_KEPT_CHARACTERS:]
+
+
+def _signature(episode: Episode) -> tuple[str, str]:
+    """What makes two failures the same: their kind, the type of the exception, and where it was raised."""
+    place = [line.strip() for line in (episode.traceback or "").splitlines() if line.strip().startswith("File ")]
+    error_type = (episode.error or "").partition(":")[0]
+    return episode.stop_reason, f"{error_type} {place[0] if place else ''}"
