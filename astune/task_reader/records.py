@@ -57,7 +57,7 @@ def reference_of(solution: str, where: str) -> str:
     if marker and not reference:
         raise TaskError(f"{where}: nothing follows '#### ' in its answer; write the reference there")
     if not marker and ("\n" in reference or "<<" in reference):
-        raise TaskError(f"{where}: its answer is a worked solution without '#### '; end it with '#### ' and the reference")
+        raise TaskError(f"{where}: its answer is a worked solution without '#### '; put the reference after one")
     return reference
 
 
