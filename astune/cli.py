@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_intermixed_args(arguments)
     # Workflows and judges are named `module->Class` and may live anywhere in the user's project; at the
     # end of the path, the working directory shadows nothing that is installed.
-    sys.path.append(os.getcwd())
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     from astune.errors import AstuneError, UserError
 
     try:

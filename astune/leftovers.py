@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +21,6 @@ from astune.errors import UserError
 
 #: Environment variable that marks a run's children: `pid:birth:pid-namespace`.
 MARK = "ASTUNE_RUN"
-
-_SECONDS_TO_EXIT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,13 @@ def mark_children() -> None:
     os.environ[MARK] = f"{os.getpid()}:{_birth(os.getpid())}:{_namespace()}"
 
 
-def end_leftovers(pattern: str) -> list[Ended]:
-    """Ends the leftovers whose name matches: SIGTERM first, SIGKILL after three seconds.
+def end_leftovers(pattern: str, patience: float = 3.0) -> list[Ended]:
+    """Ends the leftovers whose name matches: SIGTERM first, then SIGKILL.
 
     Args:
         pattern: Regular expression, searched in the process's name and in the names of the programme and
             script (or module) that it runs.
+        patience: Seconds between the two signals.
 
     Raises:
         UserError: the pattern is not a regular expression.
@@ -60,11 +61,19 @@ def end_leftovers(pattern: str) -> list[Ended]:
                 process.terminate()
         except psutil.Error:  # it ended meanwhile, or is not ours to see
             continue
-    _, alive = psutil.wait_procs(list(found), timeout=_SECONDS_TO_EXIT)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=_SECONDS_TO_EXIT)
+    for process in _wait(list(found), patience):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _wait(list(found), patience)
     return list(found.values())
+
+
+def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Waits for the processes to end; returns those that still run."""
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in processes if _birth(process.pid)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
 
 
 def _dead_owner(process: psutil.Process) -> int | None:
@@ -83,7 +92,7 @@ def _names(process: psutil.Process) -> set[str]:
 
 
 def _birth(pid: int) -> str | None:
-    """When a process started, in a form that clock changes don't touch; None when it is gone."""
+    """When a process started, in a form that clock changes don't touch; None when it has ended."""
     if sys.platform == "linux":
         try:
             state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

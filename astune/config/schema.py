@@ -64,7 +64,7 @@ class EnvService(Section):
 class Sources(Section):
     """Options of each kind of task source; only those of the chosen `type` are used."""
 
-    type: HeldoutType = "nano_gsm"
+    type: HeldoutType = Field("nano_gsm", description="Kind of source.")
     dataset_file: DatasetFile = Field(DatasetFile(), description="Used when `type` is dataset_file.")
     huggingface_dat_repo: HuggingfaceDatRepo = Field(
         HuggingfaceDatRepo(), description="Used when `type` is huggingface_dat_repo."
@@ -288,7 +288,7 @@ class AstuneConfig(Section):
         max_length=100,
         description="Name of the run and of its folder. Unset, it is the configuration file's name without its ending.",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything random in the run.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random in the run.")
     save_dir: FilePath = Field(Path("saved_experiments"), description="Folder that holds one folder a run.")
     task_reader: TaskReader = Field(TaskReader(), description="Where tasks come from.")
     rollout: Rollout = Field(Rollout(), description="How episodes are run and sampled.")

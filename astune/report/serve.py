@@ -20,7 +20,7 @@ def serve_report(run_folder: Path) -> Iterator[str]:
     """Serves `run_folder/report.html`, and nothing else, on 127.0.0.1; yields its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_ReportHandler, run_folder / "report.html"))
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, name="logview", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="logview", daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/"
