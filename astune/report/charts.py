@@ -25,13 +25,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Measured points with an interval each, joined by a thin line."""
+    """Measured points with an interval each, joined by a thin line; ``shift`` in pixels keeps whiskers apart."""
 
     name: str
     style: str
     x: Sequence[float]
     y: Sequence[float]
     intervals: Sequence[tuple[float, float]]
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class _Frame:
 def svg(chart: Chart, width: int, height: int) -> Markup:
     """``chart`` as one ``<svg>`` element of ``width`` x ``height`` units, with what a hover needs in ``data-chart``."""
     everything = [value for item in chart.items for value in item.x]
-    frame = _Frame(width, height, (min(everything, default=0), max(everything, default=1)), chart.y_range)
+    frame = _Frame(width, height, (0, max(everything, default=1)), chart.y_range)
     parts = [*_axes(chart, frame), *(part for series in chart.series for part in _line(series, frame))]
     parts += [part for points in chart.points for part in _dots(points, frame)]
     label = Markup('<line class="cross" y1="{}" y2="{}"/>').format(_TOP, height - _BOTTOM)
@@ -141,8 +142,9 @@ def _dots(points: Points, frame: _Frame) -> list[Markup]:
     whisker = Markup('<path class="whisker {}" d="M{:.1f} {:.1f}V{:.1f}"/>')
     dot = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="4"/>')
     for x, y, (low, high) in zip(points.x, points.y, points.intervals, strict=True):
-        parts.append(whisker.format(points.style, frame.x(x), frame.y(low), frame.y(high)))
-        parts.append(dot.format(points.style, frame.x(x), frame.y(y)))
+        at = frame.x(x) + points.shift
+        parts.append(whisker.format(points.style, at, frame.y(low), frame.y(high)))
+        parts.append(dot.format(points.style, at, frame.y(y)))
     return parts
 
 

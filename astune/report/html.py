@@ -177,4 +177,5 @@ def _heldout(evaluations: Sequence[Evaluation], mode: str) -> charts.Points:
         x=[evaluation.step for evaluation in mine],
         y=[evaluation.success for evaluation in mine],
         intervals=[evaluation.ci95 for evaluation in mine],
+        shift=2.5 if mode == "greedy" else -2.5,
     )

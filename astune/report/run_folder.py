@@ -1,9 +1,8 @@
 """The run folder: one place on disk that holds everything a run shows, whole at every instant.
 
 ``metrics.jsonl`` has one row a training step and no wall-clock value, so it is equal to the bit between
-two runs of one seed; seconds and tokens per second live in ``timings.jsonl``. A run that was killed
-and goes on from step ``s`` first calls ``truncate_after(s)``, and the files read as if it had never
-gone further.
+two runs of one seed; seconds and tokens per second live in ``timings.jsonl``. A run that starts or goes on
+after step ``s`` first calls ``truncate_after(s)``, and the files read as if none had ever gone further.
 """
 
 from __future__ import annotations
@@ -49,6 +48,7 @@ class RunFolder:
         self.summary = self.path / "summary.json"
         self._evaluation_rows = self.evaluations / "results.jsonl"
         self._tasks = self.evaluations / "tasks.jsonl.gz"
+        self._last_step: int | None = None
 
     def create(self) -> RunFolder:
         """Makes the folder if it is missing and proves that it can be written.
@@ -72,7 +72,16 @@ class RunFolder:
     # One row a step ---------------------------------------------------------------------------------
 
     def append_metrics(self, step: int, row: Mapping[str, Any]) -> None:
-        """Adds the row of training step ``step`` (counted from 1); on the disk when this returns."""
+        """Adds the row of training step ``step`` (counted from 1); on the disk when this returns.
+
+        Raises:
+            ValueError: a row of this or a later step is there: :meth:`truncate_after` was forgotten.
+        """
+        if self._last_step is None:
+            self._last_step = max((known["step"] for known in self.read_metrics()), default=0)
+        if step <= self._last_step:
+            raise ValueError(f"{self.metrics} already holds step {self._last_step}; call truncate_after first")
+        self._last_step = step
         _append(self.metrics, {"step": step} | dict(row), durable=True)
 
     def append_timings(self, step: int, row: Mapping[str, Any]) -> None:
@@ -132,6 +141,7 @@ class RunFolder:
 
         Each file is replaced as a whole, so being killed here and called again is harmless.
         """
+        self._last_step = None
         for path in (self.metrics, self.timings, self._evaluation_rows):
             rows = _read_rows(path)
             if rows or path.exists():

@@ -163,6 +163,7 @@ def decode(id_: int) -> str:
 def make_run(root: Path, steps: int = 60, heldout: int = 60, decoder: Callable[[int], str] = decode) -> RunFolder:
     """A finished run folder: metrics, timings, evaluations, summary, plot and report."""
     folder = RunFolder("nano-math-agent", root).create()
+    folder.truncate_after(0)
     folder.write_config("astune:\n  task_reader:\n    type: nano_gsm\n  trainer:\n    algorithm: grpo\n    steps: 60\n")
     tasks = [make_task(index) for index in range(heldout)]
     folder.write_heldout_tasks(tasks)
