@@ -138,5 +138,5 @@ def test_what_the_workflow_registers_is_kept_for_the_judge(renderer: ChatRendere
 
 def test_the_proxy_does_not_import_agentscope() -> None:
     code = "import sys, json, astune.workflow.astune_proxy; print(json.dumps('agentscope' in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) is False
