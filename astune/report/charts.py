@@ -149,9 +149,6 @@ def _dots(points: Points, frame: _Frame) -> list[Markup]:
 
 
 def _hover_data(chart: Chart, frame: _Frame) -> str:
-    rows = [
-        {"name": item.name, "x": list(item.x), "y": [round(value, 4) for value in item.y]}
-        for item in chart.items
-    ]
+    rows = [{"name": item.name, "x": list(item.x), "y": [round(value, 4) for value in item.y]} for item in chart.items]
     plot = [_LEFT, frame.width - _RIGHT, *frame.x_range]
     return json.dumps({"plot": plot, "percent": chart.percent, "rows": rows})

@@ -148,10 +148,10 @@ def _drawings(data: ReportData) -> list[Drawing]:
         points=[_heldout(data.evaluations, mode) for mode in ("sampled", "greedy")],
     )
     reward = _series(data.metrics, "reward_mean", "reward", "reward")
-    low, high = min(0.0, *reward.raw), max(1.0, *reward.raw)
-    rewards = charts.Chart(title="Reward", series=[reward], y_range=(low, high), percent=False)
+    y_range = (min([0.0, *reward.raw]), max([1.0, *reward.raw]))
+    rewards = charts.Chart(title="Reward", series=[reward], y_range=y_range, percent=False)
     habits = [_series(data.metrics, f"habit/{habit}", HABIT_LABELS[habit], habit) for habit in HABITS]
-    top = max(0.1, *(value for series in habits for value in series.raw))
+    top = max([0.1, *(value for series in habits for value in series.raw)])
     bad = charts.Chart(title="Bad habits, share of episodes", series=habits, y_range=(0.0, top))
     return [_draw(solved, half=False), _draw(rewards, half=True), _draw(bad, half=True)]
 

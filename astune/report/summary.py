@@ -10,6 +10,7 @@ from typing import Any
 
 from astune.errors import CheckpointError
 from astune.files import atomic_write
+from astune.report.environment import environment
 from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, is_solved
 from astune.report.run_folder import RunFolder
 from astune.report.statistics import paired_difference
@@ -68,6 +69,7 @@ def summarise(
         "steps": steps,
         "peak_rss_bytes": peak_rss_bytes() if peak_rss is None else peak_rss,
         "seed": seed,
+        "environment": environment(),
         **(extra or {}),
     }
 

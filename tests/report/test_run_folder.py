@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astune.errors import CheckpointError, ConfigError
@@ -75,6 +75,7 @@ def test_a_step_cannot_be_recorded_twice(tmp_path: Path):
     assert len(run.read_metrics()) == 5
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_torn_last_line_is_dropped_and_writing_goes_on(shared: Path, data: st.DataObject):
     run = fresh(shared, steps=4)
@@ -89,6 +90,7 @@ def test_torn_last_line_is_dropped_and_writing_goes_on(shared: Path, data: st.Da
     assert kept == 4 or again.metrics.read_bytes() == expected
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 6), st.integers(0, 6))
 def test_truncated_run_that_goes_on_equals_an_uninterrupted_one(shared: Path, step: int, steps: int):
     expected = fresh(shared, steps=steps).metrics.read_bytes()
