@@ -69,5 +69,9 @@ class WorkflowFailure(EpisodeError):
     kind = "workflow_error"
 
 
+class EngineError(AstuneError):
+    """The engine failed while it sampled: every episode would fail alike, so the run ends."""
+
+
 class SandboxError(AstuneError):
     """The sandbox could not be started, or not at the level that was required."""

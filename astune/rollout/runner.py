@@ -6,13 +6,23 @@ import asyncio
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from astune.errors import EpisodeError, EpisodeTimeout, JudgeError, SandboxError, TurnLimit, UserError, WorkflowFailure
+from astune.errors import (
+    EngineError,
+    EpisodeError,
+    EpisodeTimeout,
+    JudgeError,
+    SandboxError,
+    TurnLimit,
+    UserError,
+    WorkflowFailure,
+)
 from astune.rollout.chat import ChatRenderer
+from astune.rollout.redact import without_secrets
 from astune.rollout.session import ChatSession
 from astune.rollout.types import Engine, Sampling
 from astune.task_judge.registry import run_judge
@@ -93,16 +103,18 @@ class EpisodeRunner:
     ) -> list[Group]:
         """Runs ``group_size`` episodes of each task, concurrently; groups come back in the order of ``tasks``.
 
+        Where there are more than ``limits.concurrency``, they run in waves of equal size: in a window that
+        moves on with each episode that ends, the wall clock would decide who shares the engine's batch.
         ``on_episode`` is given each episode as it ends, so that what was done is kept whatever comes later.
 
         Raises:
             UserError: the judge failed, or every episode of the run's first step failed in the same way.
         """
-        gate = asyncio.Semaphore(self.limits.concurrency)
-
-        async def one(position: int, sample: int) -> Episode:
-            async with gate:
-                return await self.run_episode(
+        wanted = [(position, sample) for position in range(len(tasks)) for sample in range(group_size)]
+        episodes: list[Episode] = []
+        for wave in _waves(wanted, self.limits.concurrency):
+            jobs = [
+                self.run_episode(
                     tasks[position],
                     sample,
                     step=step,
@@ -110,9 +122,9 @@ class EpisodeRunner:
                     sampling=sampling,
                     on_episode=on_episode,
                 )
-
-        jobs = [asyncio.ensure_future(one(p, s)) for p in range(len(tasks)) for s in range(group_size)]
-        episodes = await _all_or_first_error(jobs)
+                for position, sample in wave
+            ]
+            episodes += await _all_or_first_error(jobs)
         self._refuse_broken_workflow(episodes)
         return [Group(task.task_id, episodes[n * group_size : (n + 1) * group_size]) for n, task in enumerate(tasks)]
 
@@ -130,7 +142,7 @@ class EpisodeRunner:
 
         Raises:
             UserError: what failed would fail every episode (the judge, the model).
-            SandboxError: the tools cannot be confined as required.
+            EngineError, SandboxError: the engine broke, or the tools cannot be confined as required.
         """
         episode = Episode(task_id=task.task_id, sample_index=sample_index)
         workflow_task = WorkflowTask(task, sample_index)
@@ -172,8 +184,8 @@ class EpisodeRunner:
             cause = session.failure if session.failure and isinstance(raised, WorkflowFailure) else raised
             episode.stop_reason = cause.kind
             if not isinstance(cause, TurnLimit):
-                episode.error = _shortened(str(cause))
-                episode.traceback = _shortened("".join(traceback.format_exception(raised)))
+                episode.error = _shortened(without_secrets(str(cause)))
+                episode.traceback = _shortened(without_secrets("".join(traceback.format_exception(raised))))
             return None
         finally:
             proxy.close()
@@ -194,6 +206,10 @@ class EpisodeRunner:
             proxy.session.close(error)
             await self._cancel(task)
             raise error
+        if proxy.session.fatal is not None:
+            raise proxy.session.fatal
+        if task.cancelled():
+            raise WorkflowFailure("the workflow was cancelled from within")
         return task.result()
 
     async def _call_workflow(self, workflow_task: WorkflowTask, proxy: AstuneProxy) -> WorkflowOutput:
@@ -249,7 +265,7 @@ async def _guarded(run: Coroutine[Any, Any, WorkflowOutput]) -> WorkflowOutput:
     """Turns whatever a workflow raises into an EpisodeError, except what would fail every episode alike."""
     try:
         return await run
-    except (EpisodeError, UserError, SandboxError):
+    except (EpisodeError, EngineError, UserError, SandboxError):
         raise
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
@@ -260,8 +276,16 @@ async def _guarded(run: Coroutine[Any, Any, WorkflowOutput]) -> WorkflowOutput:
         raise WorkflowFailure(f"{type(error).__name__}: {error}") from error
 
 
-async def _all_or_first_error(jobs: Sequence[asyncio.Future[Episode]]) -> list[Episode]:
-    """Results of all jobs; when one raises, or the caller is cancelled, the others are cancelled and awaited first."""
+def _waves(wanted: Sequence[tuple[int, int]], at_most: int) -> Iterator[Sequence[tuple[int, int]]]:
+    """Splits ``wanted`` into as few parts as needed, of as equal length as can be."""
+    parts = -(-len(wanted) // at_most)
+    for part in range(parts):
+        yield wanted[part * len(wanted) // parts : (part + 1) * len(wanted) // parts]
+
+
+async def _all_or_first_error(runs: Iterable[Coroutine[Any, Any, Episode]]) -> list[Episode]:
+    """Results of all runs; when one raises, or the caller is cancelled, the others are cancelled and awaited first."""
+    jobs = [asyncio.ensure_future(run) for run in runs]
     try:
         return list(await asyncio.gather(*jobs))
     except BaseException:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from astune.errors import ContextOverflow, EpisodeError, TurnLimit
+from astune.errors import ContextOverflow, EngineError, EpisodeError, TurnLimit
 from astune.rollout.chat import ChatRenderer, Tools
 from astune.rollout.messages import Message, message_key, normalise_messages
 from astune.rollout.types import Engine, Sampling
@@ -70,6 +70,8 @@ class ChatSession:
         self.model_seconds = 0.0
         #: The last EpisodeError that a call raised, whatever the agent made of it.
         self.failure: EpisodeError | None = None
+        #: What ended the engine, where it did: no workflow can make that good.
+        self.fatal: EngineError | None = None
         self._stream = stream
         self._engine_session = engine_session
         self._max_turns = max_turns
@@ -110,6 +112,7 @@ class ChatSession:
         Raises:
             MessageError: the messages cannot be rendered.
             EpisodeError: the prompt leaves no room in the context, the episode is over, or it has used its turns.
+            EngineError: the engine broke.
         """
         try:
             return await self._chat(normalise_messages(messages), tools or [], agent, max_tokens, temperature, top_p)
@@ -132,7 +135,13 @@ class ChatSession:
         prompt_ids, reason = self._prompt(messages, keys, tools, tools_key)
         sampling = self._sampling_of(index, len(prompt_ids), max_tokens, temperature, top_p)
         started = time.perf_counter()
-        turn = await self.engine.generate(prompt_ids, sampling, self._engine_session)
+        try:
+            turn = await self.engine.generate(prompt_ids, sampling, self._engine_session)
+        except EpisodeError:
+            raise
+        except Exception as error:  # an engine may be any library: what it raises concerns every episode
+            self.fatal = EngineError(f"the engine failed: {error}")
+            raise self.fatal from error
         self.model_seconds += time.perf_counter() - started
         answer = self.renderer.parse(turn.completion_ids, prompt_ids, tools)
         if turn.stop_reason is StopReason.EOS and answer.get("tool_calls"):
