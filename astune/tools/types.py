@@ -37,3 +37,19 @@ class SandboxResult:
     returncode: int
     stop_reason: SandboxStop
     seconds: float
+
+
+class SandboxLevel(StrEnum):
+    """What holds the code: the kernel (Landlock, seccomp, limits), or resource limits alone."""
+
+    KERNEL = "kernel"
+    PROCESS = "process"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxProbe:
+    """The level that a machine offers, what it consists of, and why it is not higher."""
+
+    level: SandboxLevel
+    features: tuple[str, ...]
+    reason: str

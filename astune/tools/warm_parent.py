@@ -1,0 +1,187 @@
+"""The warm parent: a single-threaded process that forks a confined child for each call.
+
+It owns every limit, so that a client whose event loop is busy with a training step still has its
+calls cut in time. It trusts its client and nothing that a child does: children write to their own
+pipes only, and this process counts, cuts and kills.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import math
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from astune.tools import confine, levels
+from astune.tools.call import Call
+from astune.tools.frames import Decoder, encode
+from astune.tools.types import SandboxLevel
+
+_CHUNK = 1 << 16
+
+
+class WarmParent:
+    """Serves one client over ``control`` until it hangs up."""
+
+    def __init__(self, control: socket.socket, client: int | None, confinement: confine.Confinement, workers: int):
+        self._control = control
+        self._confinement = confinement
+        self._workers = workers
+        self._decoder = Decoder()
+        self._outgoing = bytearray()
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._running: dict[int, Call] = {}
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, wake_write = os.pipe()
+        for fd in (self._wake_read, wake_write):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        control.setblocking(False)
+        self._selector.register(control, selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._client = client
+        if client is not None:
+            self._selector.register(client, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Returns when the client has closed its end or died; all children are dead then."""
+        try:
+            while self._step():
+                pass
+        finally:
+            for call in self._running.values():
+                call.kill()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Queues a message; never blocks, for a client that is not reading must not stall the limits."""
+        self._outgoing += encode(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._control.send(self._outgoing)]
+        except BlockingIOError:
+            pass
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+        self._selector.modify(self._control, events)
+
+    def _step(self) -> bool:
+        for key, events in self._selector.select(self._patience()):
+            if key.fileobj is self._control:
+                if events & selectors.EVENT_WRITE:
+                    self._flush()
+                if events & selectors.EVENT_READ and not self._receive():
+                    return False
+            elif key.fileobj == self._client:
+                return False
+            elif key.fileobj == self._wake_read:
+                os.read(self._wake_read, _CHUNK)
+            elif not key.data.read(key.fd):
+                self._selector.unregister(key.fd)
+        self._enforce()
+        self._reap()
+        self._start_waiting()
+        return True
+
+    def _patience(self) -> float | None:
+        if not self._running:
+            return None
+        nearest = min(call.deadline for call in self._running.values())
+        return None if nearest == math.inf else max(0.0, nearest - time.monotonic())
+
+    def _receive(self) -> bool:
+        try:
+            data = self._control.recv(_CHUNK)
+        except BlockingIOError:
+            return True
+        for message in self._decoder.feed(data):
+            if "cancel" in message:
+                self._cancel(message["cancel"])
+            else:
+                self._waiting.append(message)
+        return bool(data)
+
+    def _cancel(self, identity: int) -> None:
+        self._waiting = deque(request for request in self._waiting if request["id"] != identity)
+        for call in self._running.values():
+            if call.identity == identity:
+                call.kill()
+
+    def _start_waiting(self) -> None:
+        while self._waiting and len(self._running) < self._workers:
+            call = Call(self._waiting.popleft(), self._confinement)
+            self._running[call.pid] = call
+            for fd in call.pipes:
+                self._selector.register(fd, selectors.EVENT_READ, call)
+
+    def _enforce(self) -> None:
+        now = time.monotonic()
+        for call in self._running.values():
+            if now >= call.deadline:
+                call.time_out()
+
+    def _reap(self) -> None:
+        for pid in list(self._running):
+            done, status, usage = os.wait4(pid, os.WNOHANG)
+            if done:
+                self._finish(self._running.pop(pid), status, usage.ru_utime + usage.ru_stime)
+
+    def _finish(self, call: Call, status: int, cpu_seconds: float) -> None:
+        for fd in call.pipes:
+            if fd in self._selector.get_map():
+                self._selector.unregister(fd)
+        self.send(call.result(status, cpu_seconds))
+
+
+def _preload(modules: list[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)  # a fork shares this state: make it the same in every run
+    gc.collect()
+    gc.freeze()  # the collector then leaves pages of the warm modules shared with the children
+
+
+def _split_off(control: socket.socket) -> None:
+    """Continues in a child that is the first process of the new PID namespace; the caller just waits for it."""
+    parent = os.pidfd_open(os.getpid())
+    pid = os.fork()
+    if pid == 0:
+        confine.die_with_parent(parent)
+        os.close(parent)
+        return
+    control.close()
+    os.waitpid(pid, 0)
+    os._exit(0)
+
+
+def main(arguments: dict[str, Any]) -> None:
+    """Serves the client at the socket ``fd``; ``arguments`` also names preload, workers and require."""
+    control = socket.socket(fileno=arguments["fd"])
+    control.set_inheritable(False)
+    linux = sys.platform == "linux"
+    client = os.pidfd_open(arguments["client"]) if linux else None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to handle
+    namespaces = confine.enter_namespaces() if linux else []
+    if "pid" in namespaces:
+        _split_off(control)
+    try:
+        _preload(arguments["preload"])
+        probe, confinement = levels.probe(namespaces, SandboxLevel(arguments["at_most"]))
+        if arguments["require"] == SandboxLevel.KERNEL and probe.level != SandboxLevel.KERNEL:
+            raise OSError(f"kernel confinement is required and not available: {probe.reason}")
+    except (OSError, ImportError) as error:
+        control.sendall(encode({"error": str(error)}))
+        return
+    parent = WarmParent(control, client, confinement, arguments["workers"])
+    parent.send({"level": probe.level, "features": probe.features, "reason": probe.reason})
+    parent.serve()
