@@ -9,7 +9,8 @@ COUNTING: tuple[Family, ...] = (
         "give_away",
         questions=(
             "{name} has {start} {item}. {He} gives {given} to {friend}. How many {item} does {he} have left?",
-            "There are {start} {item} in {name}'s box. {friend} takes {given} of them. How many {item} are left in the box?",
+            "There are {start} {item} in {name}'s box. {friend} takes {given} of them. How many {item} are left "
+            "in the box?",
             "{name} had {start} {item} and lost {given} of them. How many {item} remain?",
         ),
         plans=("Take away the {item} that are gone.", "Subtract the {item} that are gone from the start."),
@@ -54,8 +55,10 @@ COUNTING: tuple[Family, ...] = (
     Family(
         "boxes_minus_broken",
         questions=(
-            "A shop gets {boxes} crates with {each} {item} each. {broken} of them are broken. How many good {item} are there?",
-            "{name} unpacks {boxes} crates of {each} {item} and throws away {broken} broken ones. How many {item} are left?",
+            "A shop gets {boxes} crates with {each} {item} each. {broken} of them are broken. How many good "
+            "{item} are there?",
+            "{name} unpacks {boxes} crates of {each} {item} and throws away {broken} broken ones. How many "
+            "{item} are left?",
         ),
         plans=(
             "Find all the {item}, then take away the broken ones.",
@@ -71,7 +74,8 @@ COUNTING: tuple[Family, ...] = (
     Family(
         "compare_sum",
         questions=(
-            "{name} has {start} {item}. {friend} has {more} more {item} than {name}. How many {item} do they have together?",
+            "{name} has {start} {item}. {friend} has {more} more {item} than {name}. How many {item} do they "
+            "have together?",
             "{friend} owns {more} {item} more than {name}, who owns {start}. How many {item} do both own together?",
         ),
         plans=(
@@ -88,8 +92,10 @@ COUNTING: tuple[Family, ...] = (
     Family(
         "half_as_many",
         questions=(
-            "{name} sold {first} {item} in April and half as many in May. How many {item} did {he} sell in both months?",
-            "In April {name} sold {first} {item}. In May {he} sold half as many. How many {item} did {he} sell altogether?",
+            "{name} sold {first} {item} in April and half as many in May. How many {item} did {he} sell in both "
+            "months?",
+            "In April {name} sold {first} {item}. In May {he} sold half as many. How many {item} did {he} sell "
+            "altogether?",
         ),
         plans=(
             "Find half of the {item} of April, then add both months.",
@@ -105,7 +111,8 @@ COUNTING: tuple[Family, ...] = (
     Family(
         "times_as_many",
         questions=(
-            "{friend} has {start} {item}. {name} has {times} times as many {item} and gives away {given}. How many {item} "
+            "{friend} has {start} {item}. {name} has {times} times as many {item} and gives away {given}. How "
+            "many {item} "
             "does {name} have now?",
             "{name} has {times} times as many {item} as {friend}, who has {start}. Then {name} loses {given}. How many "
             "{item} does {name} have left?",
@@ -124,9 +131,11 @@ COUNTING: tuple[Family, ...] = (
     Family(
         "bus_stops",
         questions=(
-            "A bus has {start} people. At the first stop {off} get off and {on} get on. At the next stop {leave} get off. "
+            "A bus has {start} people. At the first stop {off} get off and {on} get on. At the next stop {leave} "
+            "get off. "
             "How many people are on the bus?",
-            "{start} people ride a bus. First {off} leave and {on} enter. Later {leave} more leave. How many people are on "
+            "{start} people ride a bus. First {off} leave and {on} enter. Later {leave} more leave. How many "
+            "people are on "
             "the bus now?",
         ),
         plans=(
@@ -176,9 +185,11 @@ COUNTING: tuple[Family, ...] = (
     Family(
         "bags_and_rest",
         questions=(
-            "{name} has {total} {item}. {He} keeps {kept} and packs the others in bags of {size}. How many bags does {he} "
+            "{name} has {total} {item}. {He} keeps {kept} and packs the others in bags of {size}. How many bags "
+            "does {he} "
             "fill?",
-            "Out of {total} {item}, {name} puts {kept} aside and packs the rest in bags with {size} in each. How many bags "
+            "Out of {total} {item}, {name} puts {kept} aside and packs the rest in bags with {size} in each. How "
+            "many bags "
             "are there?",
         ),
         plans=(

@@ -100,11 +100,11 @@ def _compiled(expression: str) -> CodeType:
 def _evaluate(expression: str, numbers: Mapping[str, int]) -> int | None:
     """Value of an expression of this package's own families; None where a division leaves a rest."""
     no_builtins: dict[str, Any] = {"__builtins__": {}}
-    floored = int(eval(_compiled(expression), no_builtins, dict(numbers)))
+    floored = int(eval(_compiled(expression), no_builtins, dict(numbers)))  # noqa: S307
     if "//" not in expression:
         return floored
     exact_numbers = {name: Fraction(value) for name, value in numbers.items()}
-    exact = eval(_compiled(expression.replace("//", "/")), no_builtins, exact_numbers)
+    exact = eval(_compiled(expression.replace("//", "/")), no_builtins, exact_numbers)  # noqa: S307
     return floored if exact == floored else None
 
 

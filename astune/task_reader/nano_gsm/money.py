@@ -28,9 +28,11 @@ MONEY: tuple[Family, ...] = (
     Family(
         "two_items",
         questions=(
-            "{name} buys {first} {item} for ${price} each and {second} {other} for ${cost} each. How much does {he} pay "
+            "{name} buys {first} {item} for ${price} each and {second} {other} for ${cost} each. How much does "
+            "{he} pay "
             "in total?",
-            "At the shop {name} takes {first} {item} at ${price} each and {second} {other} at ${cost} each. What is the "
+            "At the shop {name} takes {first} {item} at ${price} each and {second} {other} at ${cost} each. What "
+            "is the "
             "total bill in dollars?",
             "One of the {item} costs ${price} and one of the {other} costs ${cost}. {name} buys {first} {item} and "
             "{second} {other}. How many dollars does {he} spend?",
@@ -51,8 +53,10 @@ MONEY: tuple[Family, ...] = (
         "change",
         questions=(
             "{name} buys {count} {item} for ${price} each and pays with ${paid}. How much change does {he} get?",
-            "{name} has ${paid}. {He} buys {count} {item} that cost ${price} each. How many dollars does {he} have left?",
-            "A shop sells {item} for ${price} each. {name} takes {count} of them and hands over ${paid}. How many dollars "
+            "{name} has ${paid}. {He} buys {count} {item} that cost ${price} each. How many dollars does {he} "
+            "have left?",
+            "A shop sells {item} for ${price} each. {name} takes {count} of them and hands over ${paid}. How "
+            "many dollars "
             "does {he} get back?",
         ),
         plans=(
@@ -70,7 +74,8 @@ MONEY: tuple[Family, ...] = (
     Family(
         "weekly_saving",
         questions=(
-            "{name} saves ${weekly} every week. How many dollars does {he} have after {weeks} weeks if {he} starts with "
+            "{name} saves ${weekly} every week. How many dollars does {he} have after {weeks} weeks if {he} "
+            "starts with "
             "${start}?",
             "{name} has ${start} in a jar and adds ${weekly} a week. How much is in the jar after {weeks} weeks?",
         ),
@@ -89,7 +94,8 @@ MONEY: tuple[Family, ...] = (
         questions=(
             "{name} earns ${rate} an hour for {hours} hours and ${extra} an hour for {over} hours of overtime. What is "
             "{his} pay in dollars?",
-            "{name} works {hours} hours at ${rate} an hour and then {over} overtime hours at ${extra} an hour. How much "
+            "{name} works {hours} hours at ${rate} an hour and then {over} overtime hours at ${extra} an hour. "
+            "How much "
             "does {he} earn?",
         ),
         plans=(
@@ -106,8 +112,10 @@ MONEY: tuple[Family, ...] = (
     Family(
         "discount",
         questions=(
-            "A {item} costs ${price}. It is sold with a discount of {percent} percent. What is the new price in dollars?",
-            "{name} wants a {item} that costs ${price}. Today it is {percent} percent off. How many dollars does {he} pay?",
+            "A {item} costs ${price}. It is sold with a discount of {percent} percent. What is the new price in "
+            "dollars?",
+            "{name} wants a {item} that costs ${price}. Today it is {percent} percent off. How many dollars does "
+            "{he} pay?",
         ),
         plans=(
             "Find the discount, then take it from the price.",
@@ -143,7 +151,8 @@ MONEY: tuple[Family, ...] = (
     Family(
         "profit",
         questions=(
-            "{name} buys {count} {item} for ${cost} each and sells them for ${price} each. What is {his} profit in dollars?",
+            "{name} buys {count} {item} for ${cost} each and sells them for ${price} each. What is {his} profit "
+            "in dollars?",
             "A shop owner pays ${cost} for each of {count} {item} and sells each one for ${price}. How many dollars of "
             "profit is that?",
         ),
@@ -162,9 +171,11 @@ MONEY: tuple[Family, ...] = (
     Family(
         "missing_money",
         questions=(
-            "{name} wants a {item} that costs ${price}. {He} has ${have} and gets ${gift} as a gift. How many more dollars "
+            "{name} wants a {item} that costs ${price}. {He} has ${have} and gets ${gift} as a gift. How many "
+            "more dollars "
             "does {he} need?",
-            "A {item} costs ${price}. {name} has saved ${have} and {his} aunt gives {gift} dollars more. How much money is "
+            "A {item} costs ${price}. {name} has saved ${have} and {his} aunt gives {gift} dollars more. How "
+            "much money is "
             "still missing?",
         ),
         plans=(
@@ -181,9 +192,11 @@ MONEY: tuple[Family, ...] = (
     Family(
         "lemonade",
         questions=(
-            "{name} sells {cups} cups of lemonade at ${price} each. {He} spent ${lemons} on lemons and ${sugar} on sugar. "
+            "{name} sells {cups} cups of lemonade at ${price} each. {He} spent ${lemons} on lemons and ${sugar} "
+            "on sugar. "
             "How much money does {he} make after the costs?",
-            "Lemons cost {name} ${lemons} and sugar costs ${sugar}. {He} sells {cups} cups of lemonade for ${price} a cup. "
+            "Lemons cost {name} ${lemons} and sugar costs ${sugar}. {He} sells {cups} cups of lemonade for "
+            "${price} a cup. "
             "What is {his} profit in dollars?",
         ),
         plans=(
@@ -201,7 +214,8 @@ MONEY: tuple[Family, ...] = (
         "twice_price",
         questions=(
             "A {item} costs ${price}. A {other} costs {times} times as much. How many dollars do both cost together?",
-            "{name} buys a {item} for ${price} and a {other} that is {times} times as expensive. How much does {he} pay?",
+            "{name} buys a {item} for ${price} and a {other} that is {times} times as expensive. How much does "
+            "{he} pay?",
         ),
         plans=(
             "Find the price of the {other}, then add the {item}.",
@@ -217,9 +231,11 @@ MONEY: tuple[Family, ...] = (
     Family(
         "rent_car",
         questions=(
-            "A car costs ${daily} a day to rent, plus ${fee} for cleaning. {name} rents it for {days} days. How many dollars "
+            "A car costs ${daily} a day to rent, plus ${fee} for cleaning. {name} rents it for {days} days. How "
+            "many dollars "
             "does {he} pay?",
-            "{name} rents a car for {days} days at ${daily} per day. There is also a cleaning fee of ${fee}. What is the "
+            "{name} rents a car for {days} days at ${daily} per day. There is also a cleaning fee of ${fee}. "
+            "What is the "
             "total cost in dollars?",
         ),
         plans=(

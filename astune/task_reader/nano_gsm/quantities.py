@@ -9,7 +9,8 @@ QUANTITIES: tuple[Family, ...] = (
         "pages_left",
         questions=(
             "A book has {pages} pages. {name} reads {daily} pages a day for {days} days. How many pages are left?",
-            "{name} reads {daily} pages every day. After {days} days, how many pages of a book with {pages} pages are left?",
+            "{name} reads {daily} pages every day. After {days} days, how many pages of a book with {pages} "
+            "pages are left?",
         ),
         plans=(
             "Find the pages that are read, then take them from the book.",
@@ -24,9 +25,11 @@ QUANTITIES: tuple[Family, ...] = (
     Family(
         "two_speeds",
         questions=(
-            "{name} drives {fast} hours at {speed} miles an hour and {slow} hours at {pace} miles an hour. How many miles "
+            "{name} drives {fast} hours at {speed} miles an hour and {slow} hours at {pace} miles an hour. How "
+            "many miles "
             "does {he} drive?",
-            "A train goes {speed} miles an hour for {fast} hours, then {pace} miles an hour for {slow} hours. How far does "
+            "A train goes {speed} miles an hour for {fast} hours, then {pace} miles an hour for {slow} hours. "
+            "How far does "
             "it go in miles?",
         ),
         plans=(
@@ -44,7 +47,8 @@ QUANTITIES: tuple[Family, ...] = (
         "age_later",
         questions=(
             "{name} is {age} years old. {friend} is {times} times as old. How old will {friend} be in {years} years?",
-            "{friend} is {times} times as old as {name}, who is {age}. What will be the age of {friend} after {years} years?",
+            "{friend} is {times} times as old as {name}, who is {age}. What will be the age of {friend} after "
+            "{years} years?",
         ),
         plans=(
             "Find the age of {friend} now, then add the years.",
@@ -59,9 +63,11 @@ QUANTITIES: tuple[Family, ...] = (
     Family(
         "fence",
         questions=(
-            "A garden is {length} meters long and {width} meters wide. A fence around it costs ${price} per meter. How many "
+            "A garden is {length} meters long and {width} meters wide. A fence around it costs ${price} per "
+            "meter. How many "
             "dollars does the fence cost?",
-            "{name} puts a fence around a garden of {length} by {width} meters. Each meter costs ${price}. What does the "
+            "{name} puts a fence around a garden of {length} by {width} meters. Each meter costs ${price}. What "
+            "does the "
             "fence cost in dollars?",
         ),
         plans=(
@@ -77,9 +83,11 @@ QUANTITIES: tuple[Family, ...] = (
     Family(
         "tiles",
         questions=(
-            "A floor is {length} feet long and {width} feet wide. {name} has {have} tiles of one square foot. How many more "
+            "A floor is {length} feet long and {width} feet wide. {name} has {have} tiles of one square foot. "
+            "How many more "
             "tiles does {he} need?",
-            "{name} covers a floor of {length} by {width} feet with tiles of one square foot and already has {have} tiles. "
+            "{name} covers a floor of {length} by {width} feet with tiles of one square foot and already has "
+            "{have} tiles. "
             "How many tiles are missing?",
         ),
         plans=(
@@ -96,7 +104,8 @@ QUANTITIES: tuple[Family, ...] = (
         "running_week",
         questions=(
             "{name} runs {short} miles on each of {days} days and {far} miles on Sunday. How many miles does {he} run?",
-            "On Sunday {name} runs {far} miles. On {days} other days {he} runs {short} miles each. How many miles is that "
+            "On Sunday {name} runs {far} miles. On {days} other days {he} runs {short} miles each. How many "
+            "miles is that "
             "in a week?",
         ),
         plans=(
@@ -112,9 +121,11 @@ QUANTITIES: tuple[Family, ...] = (
     Family(
         "machine_rate",
         questions=(
-            "A machine makes {rate} {item} an hour. It runs {hours} hours a day for {days} days. How many {item} does it "
+            "A machine makes {rate} {item} an hour. It runs {hours} hours a day for {days} days. How many {item} "
+            "does it "
             "make?",
-            "For {days} days a machine runs {hours} hours each day. It makes {rate} {item} per hour. How many {item} is that?",
+            "For {days} days a machine runs {hours} hours each day. It makes {rate} {item} per hour. How many "
+            "{item} is that?",
         ),
         plans=(
             "Find all the hours, then multiply by the rate.",
@@ -132,7 +143,8 @@ QUANTITIES: tuple[Family, ...] = (
         questions=(
             "A tank holds {start} liters. {inflow} liters flow in and {outflow} liters flow out every minute. How many "
             "liters are in it after {minutes} minutes?",
-            "Every minute a tank gains {inflow} liters and loses {outflow} liters. It starts with {start} liters. How many "
+            "Every minute a tank gains {inflow} liters and loses {outflow} liters. It starts with {start} "
+            "liters. How many "
             "liters does it hold after {minutes} minutes?",
         ),
         plans=(
@@ -152,7 +164,8 @@ QUANTITIES: tuple[Family, ...] = (
         questions=(
             "A recipe for {serves} people needs {cups} cups of {item}. How many cups of {item} does {name} need for "
             "{people} people?",
-            "{cups} cups of {item} are enough for {serves} people. {name} cooks for {people} people. How many cups does {he} "
+            "{cups} cups of {item} are enough for {serves} people. {name} cooks for {people} people. How many "
+            "cups does {he} "
             "need?",
         ),
         plans=(
@@ -188,7 +201,8 @@ QUANTITIES: tuple[Family, ...] = (
         questions=(
             "{name} studies {math_time} minutes of math and {art_time} minutes of art a day. How many hours is that in "
             "{days} days?",
-            "Each day {name} spends {math_time} minutes on math and {art_time} minutes on art. How many hours does {he} spend "
+            "Each day {name} spends {math_time} minutes on math and {art_time} minutes on art. How many hours "
+            "does {he} spend "
             "in {days} days?",
         ),
         plans=(
@@ -205,9 +219,11 @@ QUANTITIES: tuple[Family, ...] = (
     Family(
         "orchard",
         questions=(
-            "{name} has {trees} trees with {each} {item} on each. {He} drops {lost} of the {item} and packs the rest in bags "
+            "{name} has {trees} trees with {each} {item} on each. {He} drops {lost} of the {item} and packs the "
+            "rest in bags "
             "of {size}, sold for ${price} a bag. How many dollars does {he} get?",
-            "An orchard has {trees} trees and each gives {each} {item}. {lost} {item} are bad. The others go in bags of "
+            "An orchard has {trees} trees and each gives {each} {item}. {lost} {item} are bad. The others go in "
+            "bags of "
             "{size} at ${price} a bag. How many dollars do all bags bring?",
         ),
         plans=(

@@ -1,0 +1,1 @@
+"""Model code: the fast decoder path, and the bundled policy."""

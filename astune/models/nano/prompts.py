@@ -1,0 +1,93 @@
+"""The prompts that the bundled policy is trained on: system prompts, tool schemas, critique and refine messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Message = dict[str, Any]
+
+#: Of the math agent in tutorial/example_math_agent/math_agent.py, to the letter.
+MATH_SYSTEM = (
+    "You solve math word problems. Break the problem down, compute with Python code that prints the result, "
+    "wait for the tool response, then give the final answer within \\boxed{}."
+)
+
+CRITIQUE_SYSTEM = """\
+You are a critical reviewer. Evaluate the given solution and provide constructive feedback.
+
+Focus on:
+- Correctness of reasoning and calculations
+- Completeness of the solution
+- Clarity and organization
+- Common mistakes or edge cases
+
+Format your critique in <think></think> tags for internal analysis, 
+followed by clear, actionable feedback."""  # noqa: W291  (the seed's prompt ends that line with a space)
+
+REFINE_SYSTEM = """\
+You are a problem solver. Given a question and feedback on a previous attempt, 
+provide an improved solution.
+
+Use the standard format:
+<think>Your unstructured internal reasoning</think>
+<answer>Clear, well-formatted solution with final answer in \\boxed{}</answer>"""  # noqa: W291
+
+EXECUTE_PYTHON_CODE: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "execute_python_code",
+        "parameters": {
+            "properties": {"code": {"description": "The Python code to run.", "type": "string"}},
+            "required": ["code"],
+            "type": "object",
+        },
+        "description": "Run Python code in a sandbox. Only what the code prints comes back, as stdout.",
+    },
+}
+
+GENERATE_RESPONSE: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "generate_response",
+        "parameters": {
+            "properties": {"result": {"description": "The final answer within \\boxed{}.", "type": "string"}},
+            "type": "object",
+            "required": ["result"],
+        },
+        "description": "Generate required structured output by this function and return it",
+    },
+}
+
+#: What AgentScope offers with ``structured_model=FinalResult``, and what the plain workflow offers.
+AGENTSCOPE_TOOLS: list[dict[str, Any]] = [EXECUTE_PYTHON_CODE, GENERATE_RESPONSE]
+PLAIN_TOOLS: list[dict[str, Any]] = [EXECUTE_PYTHON_CODE]
+
+#: What a workflow answers to a tool call that does not parse.
+INVALID_CALL_OBSERVATION = "FunctionNotFoundError: Cannot find the function named invalid_tool_call"
+
+
+def math_messages(question: str) -> list[Message]:
+    """Opening messages of the math agent."""
+    return [{"role": "system", "content": MATH_SYSTEM}, {"role": "user", "content": question}]
+
+
+def answer_messages(question: str) -> list[Message]:
+    """Messages of a direct answer, without tools: the question alone."""
+    return [{"role": "user", "content": question}]
+
+
+def critique_messages(question: str, attempt: str) -> list[Message]:
+    """Messages that ask for a critique of ``attempt``."""
+    content = f"Question:\n{question}\n\nSolution:\n{attempt}"
+    return [{"role": "system", "content": CRITIQUE_SYSTEM}, {"role": "user", "content": content}]
+
+
+def refine_messages(question: str, attempt: str, critique: str) -> list[Message]:
+    """Messages that ask for an improved solution, given an attempt and its critique."""
+    content = f"Question:\n{question}\n\nPrevious attempt:\n{attempt}\n\nFeedback:\n{critique}"
+    return [{"role": "system", "content": REFINE_SYSTEM}, {"role": "user", "content": content}]
+
+
+def observation(stdout: str, stderr: str = "", returncode: int = 0) -> str:
+    """What ``execute_python_code`` answers."""
+    return f"<returncode>{returncode}</returncode><stdout>{stdout}</stdout><stderr>{stderr}</stderr>"
