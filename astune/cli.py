@@ -17,8 +17,9 @@ commands:
   astuner config --conf FILE [section.key=value ...]  print the resolved configuration (or --schema)
   astuner eval --conf FILE --checkpoint PATH        score a checkpoint
 
-backbones: local trains here; debug does the same in one process, one episode at a time, so that breakpoints
-work. {", ".join(LATER_BACKBONES)} come with the distributed release.
+backbones: local trains here. debug trains nothing: it runs a few episodes one after another in this process and
+shows each, so that breakpoints in a workflow or a judge work. {", ".join(LATER_BACKBONES)} come with the
+distributed release.
 """
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run_command(options)
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         return 130
     except AstuneError as error:
         if options.traceback:
