@@ -23,6 +23,8 @@ from astune.report.metrics import HABITS, Evaluation
 from astune.report.summary import duration, percent
 
 _VISIBLE_ROWS = 12
+#: Short enough for a terminal of 80 columns.
+_HABIT_COLUMNS = {"no_print": "no_print", "premature_answer": "premature", "malformed_call": "malformed"}
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -122,6 +124,7 @@ class ProgressTable:
         self._rows: deque[StepRow] = deque(maxlen=_VISIBLE_ROWS)
         self._rewards: list[float] = []
         self._recent_seconds: deque[float] = deque(maxlen=20)
+        self._phase = ""
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -156,6 +159,12 @@ class ProgressTable:
         """Shows a held-out evaluation, above the live table."""
         self._console.print(Text(evaluation_line(evaluation), style="bold"), soft_wrap=True)
 
+    def phase(self, text: str) -> None:
+        """Says under the bar what is going on ("held-out evaluation, 120 of 240"); nothing without a terminal."""
+        self._phase = text
+        if self._live is not None:
+            self._live.update(self._render())
+
     def note(self, text: str) -> None:
         """Shows one line of text, as it is."""
         self._print(text)
@@ -182,11 +191,12 @@ class ProgressTable:
         return "?" if self.seconds_left is None else duration(self.seconds_left)
 
     def _render(self) -> Group:
-        return Group(self._table(), self._footer())
+        phase = Text(self._phase, style="dim", no_wrap=True, overflow="ellipsis")
+        return Group(self._table(), self._footer(), phase) if self._phase else Group(self._table(), self._footer())
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-        for name in ("step", "reward", "success", *HABITS, "tokens/s", "s/step"):
+        for name in ("step", "reward", "success", *map(_HABIT_COLUMNS.__getitem__, HABITS), "tokens/s", "s/step"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in self._rows:
             table.add_row(

@@ -12,6 +12,7 @@ from astune.errors import CheckpointError
 from astune.files import atomic_write
 from astune.report.environment import environment
 from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, is_solved
+from astune.report.records import plain
 from astune.report.run_folder import RunFolder
 from astune.report.statistics import paired_difference
 from astune.trace import Episode
@@ -97,7 +98,7 @@ def paired_summary(before: Sequence[Episode], after: Sequence[Episode]) -> dict[
 
 def write_summary(folder: RunFolder, summary: Mapping[str, Any]) -> None:
     """Writes ``summary.json``."""
-    atomic_write(folder.summary, json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    atomic_write(folder.summary, json.dumps(plain(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_summary(folder: RunFolder) -> dict[str, Any] | None:

@@ -6,7 +6,9 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
+from typing import Any
 
 from astune.trace import Trajectory
 
@@ -54,6 +56,16 @@ class Segment:
     def trained(self) -> int:
         """How many of the tokens were sampled."""
         return sum(tile.trained for tile in self.tiles)
+
+
+def token_decoder(tokenizer: Any) -> Callable[[int], str]:
+    """Text of one id, special tokens included, from a transformers tokenizer; each id is decoded once."""
+
+    @cache
+    def decode(id_: int) -> str:
+        return str(tokenizer.decode([id_], skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    return decode
 
 
 def visible(text: str) -> str:

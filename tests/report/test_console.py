@@ -66,9 +66,23 @@ def test_plain_lines_come_every_few_steps_and_at_the_end():
 def test_on_a_terminal_the_table_shows_the_columns_and_the_last_steps():
     text = shown(*map(row, range(1, 11)), terminal=True)
     last = text[text.rindex("success") :]
-    assert all(habit in text for habit in HABITS)
+    assert all(column in text for column in ("no_print", "premature", "malformed", "tokens/s"))
     assert "10/10" in last
     assert "0 s left" in last
+
+
+def test_table_fits_eighty_columns():
+    out = StringIO()
+    with ProgressTable(HEADER, 1, console=Console(file=out, force_terminal=True, width=80, color_system=None)) as table:
+        table.step(row(1))
+    assert "…" not in out.getvalue()
+
+
+def test_phase_is_shown_on_a_terminal():
+    out = StringIO()
+    with ProgressTable(HEADER, 1, console=Console(file=out, force_terminal=True, width=80)) as table:
+        table.phase("held-out evaluation, 120 of 240")
+    assert "held-out evaluation, 120 of 240" in out.getvalue()
 
 
 def test_time_left_follows_the_recent_steps():

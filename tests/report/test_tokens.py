@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
-from astune.report.tokens import Segment, Tile, segments, visible
+from astune.report.tokens import Segment, Tile, segments, token_decoder, visible
 from astune.trace import Trajectory
-from tests.report.demo import decode, encode, make_episode, make_task
+from tests.report.demo import decode, encode, make_episode, make_task, tokenizer
 
 
 def demo_segments() -> list[Segment]:
@@ -81,6 +82,14 @@ def test_what_cannot_be_seen_is_made_visible(text: str, shown: str):
 )
 def test_shade_grows_with_surprise(logprob: float, shade: int):
     assert Tile(0, 1, "a", False, False, logprob).shade == shade
+
+
+def test_decoder_of_a_transformers_tokenizer_shows_special_tokens_and_spaces():
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer())
+    shown = token_decoder(wrapped)
+    assert (
+        "".join(map(shown, encode("<tool_call>\n the  eggs , é<|im_end|>"))) == "<tool_call>\n the  eggs , é<|im_end|>"
+    )
 
 
 def test_demo_tokenizer_keeps_special_tokens_whole():

@@ -6,6 +6,7 @@
   function show(text, x, y) {
     tip.textContent = text;
     tip.hidden = false;
+    tip.style.left = "0"; // so that its natural width is measured, not what fits at the old place
     const left = Math.min(Math.max(8, x - tip.offsetWidth / 2), document.documentElement.clientWidth - tip.offsetWidth - 8);
     const above = y - tip.offsetHeight - 10;
     tip.style.left = left + scrollX + "px";
