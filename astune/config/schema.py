@@ -187,7 +187,7 @@ class Lora(Section):
 
     enabled: bool = Field(False, description="Train adapters only.")
     r: int = Field(16, ge=1, description="Rank.")
-    alpha: float = Field(32.0, gt=0, description="Scale; the update is multiplied by alpha / r.")
+    alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by alpha / r.")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="Dropout on the adapters' input.")
     target_modules: list[str] | None = Field(None, description="Names of the layers to adapt; null lets peft choose.")
 
