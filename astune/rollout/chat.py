@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from renderers import DefaultRendererConfig, Qwen3RendererConfig, config_from_name, create_renderer
@@ -58,6 +59,8 @@ class ChatRenderer:
         self._follow_up = follow_up
         self._by_template = type(renderer).__name__ == "DefaultRenderer"
         self.stop_token_ids = _stop_token_ids(tokenizer, renderer)
+        # The episodes of a group open alike: what they share is rendered once.
+        self._opening = lru_cache(maxsize=256)(self._render_json)
 
     @property
     def name(self) -> str:
@@ -66,8 +69,16 @@ class ChatRenderer:
 
     def render(self, messages: Sequence[Message], tools: Tools | None = None) -> list[int]:
         """Returns the prompt ids of a conversation, up to where the assistant speaks."""
+        if all(message["role"] in ("system", "user") for message in messages):
+            return list(self._opening(json.dumps([messages, tools or None])))
+        return self._render(messages, tools or None)
+
+    def _render(self, messages: Sequence[Message], tools: Tools | None) -> list[int]:
         prepared = [renderable(message) for message in messages]
-        return list(self.renderer.render_ids(prepared, tools=tools or None, add_generation_prompt=True))
+        return list(self.renderer.render_ids(prepared, tools=tools, add_generation_prompt=True))
+
+    def _render_json(self, conversation: str) -> tuple[int, ...]:
+        return tuple(self._render(*json.loads(conversation)))
 
     def bridge(
         self,
@@ -106,7 +117,7 @@ class ChatRenderer:
         """
         prepared = [renderable(message) for message in history]
         before = list(self.renderer.render_ids(prepared, tools=tools or None))
-        after = self.render([*history, *new], tools)
+        after = self._render([*history, *new], tools or None)
         closes = [position for position, token in enumerate(before) if token in self.stop_token_ids]
         if after[: len(before)] != before or not closes:
             return None
