@@ -195,7 +195,7 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, config: LossConfig) -> T
 
 
 def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """Low-variance, non-negative estimate of KL(pi || pi_ref) at each token: exp(d) - d - 1, d = log pi_ref - log pi."""
+    """Non-negative estimate of KL(pi || pi_ref) at each token: exp(d) - d - 1 with d = log pi_ref - log pi."""
     difference = ref_logps - logps
     return difference.exp() - difference - 1
 

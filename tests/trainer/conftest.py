@@ -44,7 +44,7 @@ def _model() -> Qwen2ForCausalLM:
 def _build(
     trainer_class: Any, config_class: Any, folder: Path, rows: int, group: int, beta: float = 0.0, **options: Any
 ) -> Any:
-    from datasets import Dataset  # type: ignore[import-untyped]
+    from datasets import Dataset
 
     config = config_class(
         output_dir=str(folder),
