@@ -86,10 +86,8 @@ def test_shade_grows_with_surprise(logprob: float, shade: int):
 
 def test_decoder_of_a_transformers_tokenizer_shows_special_tokens_and_spaces():
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer())
-    shown = token_decoder(wrapped)
-    assert (
-        "".join(map(shown, encode("<tool_call>\n the  eggs , é<|im_end|>"))) == "<tool_call>\n the  eggs , é<|im_end|>"
-    )
+    text = "<tool_call>\n the  eggs , 18<|im_end|>"
+    assert "".join(map(token_decoder(wrapped), encode(text))) == text
 
 
 def test_demo_tokenizer_keeps_special_tokens_whole():
