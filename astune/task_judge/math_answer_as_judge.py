@@ -49,7 +49,8 @@ def _compare_expressions(given: str, gold: str) -> bool | None:
     if gold_expression is None:  # words: the same ones, or who knows
         return True if given.casefold() == gold.casefold() else None
     if given_expression is None:
-        return False if _count_numbers(given) > 1 >= _count_numbers(gold) else None
+        lists_numbers = "\\" not in given and _count_numbers(given) > 1 >= _count_numbers(gold)
+        return False if lists_numbers else None
     if gathers_more(given_expression, gold_expression):
         return False
     return _cached_match(given_expression, gold_expression)

@@ -44,7 +44,12 @@ _NUMBER = re.compile(
     re.ASCII,
 )
 _WORDS = re.compile(r"[^\W\d_]+")
-_PROSE = re.compile(r"(?:[^\W\d_]|[\s'’\".,:;?()%$€£¥₹¢]|(?<=[^\W\d_])[-/](?=[^\W\d_])|(?<=[^\W\d_])\^?[23](?!\d))*")
+_PROSE = re.compile(
+    r"(?:[^\W\d_]|[\s'’\".,:?)%$€£¥₹¢]"
+    r"|(?<![^\W\d_])\("  # "(dollars)", not "f(18)"
+    r"|(?<=[^\W\d_])[-/](?=[^\W\d_])"  # "km/h", "half-full"
+    r"|(?<=[^\W\d_])\^?[23](?!\d))*"  # "cm^2"
+)
 
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
