@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from astune.rollout.chat import ChatRenderer
 from astune.rollout.redact import without_secrets
 from astune.rollout.session import ChatSession
 from astune.rollout.types import Engine, Sampling
+from astune.rollout.watchdog import watch_loop
 from astune.task_judge.registry import run_judge
 from astune.task_judge.tool_discipline import habits
 from astune.task_reader.types import Task
@@ -44,10 +44,11 @@ class EpisodeLimits:
     """Limits of one episode, and how many run at once.
 
     ``turns`` counts model calls; an episode that asks for more is judged on what it has. ``seconds`` is
-    wall-clock time, judge excluded; an episode that passes it is recorded and not trained on.
+    wall-clock time, judge excluded; an episode that passes it is recorded and not trained on. None sets
+    no such limit (for debuggers).
     """
 
-    seconds: float = 300.0
+    seconds: float | None = 300.0
     turns: int = 16
     concurrency: int = 64
 
@@ -89,7 +90,7 @@ class EpisodeRunner:
         self.limits = limits
         self.seed = seed
         self.server = server
-        self._proven = False  # whether any episode of this run got past its workflow
+        self._proven = False  # whether a step of this run had anything but one failure
         self._outliving: set[asyncio.Task[Any]] = set()
 
     async def run_groups(
@@ -113,7 +114,7 @@ class EpisodeRunner:
         wanted = [(position, sample) for position in range(len(tasks)) for sample in range(group_size)]
         episodes: list[Episode] = []
         for wave in _waves(wanted, self.limits.concurrency):
-            jobs = [
+            runs = [
                 self.run_episode(
                     tasks[position],
                     sample,
@@ -124,8 +125,9 @@ class EpisodeRunner:
                 )
                 for position, sample in wave
             ]
-            episodes += await _all_or_first_error(jobs)
-        self._refuse_broken_workflow(episodes)
+            with watch_loop(self.limits.seconds):
+                episodes += await _all_or_first_error(runs)
+        self._refuse_a_broken_start(episodes)
         return [Group(task.task_id, episodes[n * group_size : (n + 1) * group_size]) for n, task in enumerate(tasks)]
 
     async def run_episode(
@@ -201,7 +203,7 @@ class EpisodeRunner:
             raise
         if not done:
             error = EpisodeTimeout(
-                f"the episode passed its limit of {self.limits.seconds:g} s: raise the limit, or bound what hangs"
+                f"the episode passed its limit of {self.limits.seconds or 0:g} s: raise the limit, or bound what hangs"
             )
             proxy.session.close(error)
             await self._cancel(task)
@@ -248,15 +250,16 @@ class EpisodeRunner:
         }
         return await run_judge(self.judge, evidence | episode.judge_input)
 
-    def _refuse_broken_workflow(self, episodes: Sequence[Episode]) -> None:
-        """A workflow that fails everywhere from the start must not silently train on nothing."""
+    def _refuse_a_broken_start(self, episodes: Sequence[Episode]) -> None:
+        """What fails everywhere from the start must not silently train on nothing."""
         if self._proven or not episodes:
             return
-        failures = Counter(_signature(episode) for episode in episodes)
-        if len(failures) == 1 and episodes[0].stop_reason == WorkflowFailure.kind:
+        failures = {_signature(episode) for episode in episodes if episode.error is not None}
+        if len(failures) == 1 and all(episode.error is not None for episode in episodes):
+            first = episodes[0]
             raise UserError(
-                f"all {len(episodes)} episodes of the first step failed in the workflow: {episodes[0].error}\n"
-                f"{episodes[0].traceback or ''}".rstrip()
+                f"all {len(episodes)} episodes of the first step failed with {first.stop_reason}: {first.error}\n"
+                f"{first.traceback or ''}".rstrip()
             )
         self._proven = True
 
@@ -312,8 +315,9 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _KEPT_CHARACTERS else "... " + text[-_KEPT_CHARACTERS:]
 
 
-def _signature(episode: Episode) -> tuple[str, str]:
+def _signature(episode: Episode) -> tuple[str, str, str]:
     """What makes two failures the same: their kind, the type of the exception, and where it was raised."""
-    place = [line.strip() for line in (episode.traceback or "").splitlines() if line.strip().startswith("File ")]
-    error_type = (episode.error or "").partition(":")[0]
-    return episode.stop_reason, f"{error_type} {place[0] if place else ''}"
+    cause = (episode.traceback or "").partition("\nThe above exception")[0]
+    places = [line for line in cause.splitlines() if line.startswith("  File ")]
+    error_type = (episode.error or "").partition(":")[0] if episode.stop_reason == WorkflowFailure.kind else ""
+    return episode.stop_reason, error_type, places[-1] if places else ""

@@ -398,8 +398,24 @@ async def test_seeds_name_run_step_task_sample_and_turn(make: Make) -> None:
 
 
 async def test_a_workflow_broken_from_the_start_ends_the_run_by_name(make: Make) -> None:
-    with pytest.raises(UserError, match=r"all 4 episodes of the first step failed.*NameError: agnet"):
+    with pytest.raises(
+        UserError, match=r"all 4 episodes of the first step failed with workflow_error: NameError: agnet"
+    ):
         await make(failing(NameError("agnet"))).run_groups([a_task("a"), a_task("b")], 2)
+
+
+async def test_prompts_that_are_all_too_long_end_the_run_with_the_numbers(make: Make) -> None:
+    with pytest.raises(UserError, match=r"failed with context_overflow: .*the model's context holds 4"):
+        await make(max_context=4).run_groups([a_task("a"), a_task("b")], 2)
+
+
+async def test_different_failures_in_the_first_step_do_not_end_the_run(make: Make) -> None:
+    class Unlucky(Workflow):
+        async def execute(self, workflow_task: WorkflowTask, astune_proxy: Any) -> WorkflowOutput:
+            raise (ValueError if workflow_task.sample_index else KeyError)("x")
+
+    [group] = await make(Unlucky).run_groups([a_task()], 2)
+    assert [episode.error for episode in group.episodes] == ["KeyError: 'x'", "ValueError: x"]
 
 
 async def test_a_workflow_that_broke_later_does_not_end_the_run(make: Make) -> None:
