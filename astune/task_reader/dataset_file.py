@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,9 +33,7 @@ def read_dataset_file(
     """
     path = Path(path)
     tasks: list[Task] = []
-    for line, record in _reader_of(path)(path):
-        if limit is not None and len(tasks) >= limit:
-            break
+    for line, record in itertools.islice(_reader_of(path)(path), limit):
         task = task_from_record(
             record,
             where=f"{path}, line {line}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,7 @@ def _tasks_of_rows(
 ) -> list[Task]:
     name = Path(source).name
     tasks: list[Task] = []
-    for line, record in enumerate(rows, start=1):
-        if limit is not None and line > limit:
-            break
+    for line, record in enumerate(itertools.islice(rows, limit), start=1):
         where = f"{source}, split {split!r}, row {line}"
         tasks.append(task_from_record(record, where=where, line=line, default_id=f"{name}-{split}-{line}", **keys))
     return check_tasks(tasks, f"{source}, split {split!r}")
