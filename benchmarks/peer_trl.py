@@ -85,7 +85,9 @@ def reward_single(completions: list[str], **_: Any) -> list[float]:
 
 def reward_agent(completions: list[list[dict[str, Any]]], reference: list[str], **_: Any) -> list[float]:
     """The answer of the last assistant message against the reference."""
-    return [final_answer_reward(str(c[-1].get("content") or ""), ref) for c, ref in zip(completions, reference, strict=True)]
+    return [
+        final_answer_reward(str(c[-1].get("content") or ""), ref) for c, ref in zip(completions, reference, strict=True)
+    ]
 
 
 def main() -> None:

@@ -25,12 +25,11 @@ HABIT_LABELS = {
     "premature_answer": "answered before the tool",
     "malformed_call": "malformed tool call",
 }
-FINISHED = "finished"
 
 
 def is_solved(episode: Episode) -> bool:
     """Whether the episode ended by itself and the judge called it a success."""
-    return episode.stop_reason == FINISHED and episode.verdict is not None and episode.verdict.is_success is True
+    return episode.trainable and episode.verdict is not None and episode.verdict.is_success is True
 
 
 def is_ungradable(episode: Episode) -> bool:
@@ -71,12 +70,12 @@ def _rewards(episodes: Sequence[Episode]) -> list[float]:
     return [
         episode.verdict.raw_reward
         for episode in episodes
-        if episode.stop_reason == FINISHED and episode.verdict is not None and not is_ungradable(episode)
+        if episode.trainable and episode.verdict is not None and not is_ungradable(episode)
     ]
 
 
 def _failure_counts(episodes: Sequence[Episode]) -> dict[str, float]:
-    kinds = Counter(episode.stop_reason for episode in episodes if episode.stop_reason != FINISHED)
+    kinds = Counter(episode.stop_reason for episode in episodes if episode.error is not None)
     by_kind = {f"episodes_failed/{kind}": float(count) for kind, count in sorted(kinds.items())}
     return {"episodes": float(len(episodes)), "episodes_failed": float(kinds.total()), **by_kind}
 
@@ -147,7 +146,7 @@ def evaluate(episodes: Sequence[Episode], step: int, mode: str) -> Evaluation:
         n=len(episodes),
         n_solved=sum(map(is_solved, episodes)),
         n_ungradable=sum(map(is_ungradable, episodes)),
-        n_failed=sum(episode.stop_reason != FINISHED for episode in episodes),
+        n_failed=sum(episode.error is not None for episode in episodes),
         reward_mean=fmean(rewards) if rewards else 0.0,
         habits=habit_rates(episodes),
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from astune.errors import CheckpointError
 
@@ -54,7 +54,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         for path in scratch.rglob("*"):
             _fsync(path)
         _fsync(scratch)
-        os.rename(scratch, target)
+        scratch.rename(target)
         _fsync(target.parent)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -132,7 +132,23 @@ class CheckpointStore:
                 )
             return TrainerState(**raw)
         except (OSError, ValueError, TypeError) as error:
-            raise CheckpointError(f"cannot read {path}: {error}. Remove that checkpoint folder to go back one.") from error
+            raise CheckpointError(
+                f"cannot read {path}: {error}. Remove that checkpoint folder to go back one."
+            ) from error
+
+    def load_weights(self, step: int, model: Any) -> None:
+        """Restores the weights (of the adapters alone, for a model with LoRA) saved at ``step`` in place."""
+        path = self.path(step)
+        try:
+            if hasattr(model, "disable_adapter"):
+                from peft import load_peft_weights, set_peft_model_state_dict
+
+                set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"))
+            else:
+                saved = AutoModelForCausalLM.from_pretrained(path, dtype=model.dtype, local_files_only=True)
+                model.load_state_dict(saved.state_dict())
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"cannot restore the weights from {path}: {error}") from error
 
     def load_optimizer(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """Restores optimiser moments saved at ``step`` in place."""
@@ -147,7 +163,7 @@ class CheckpointStore:
             if step not in keep:
                 # Renamed first, so that a kill in the middle leaves no half checkpoint under a valid name.
                 doomed = self.folder / f".removing-{step}"
-                os.rename(self.path(step), doomed)
+                self.path(step).rename(doomed)
                 shutil.rmtree(doomed)
         for leftover in self.folder.glob(".removing-*"):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -39,5 +39,5 @@ def test_no_problem_is_shown_twice():
 
 
 def test_problem_without_a_recorded_trajectory_is_left_out():
-    nothing = [Episode(task.task_id, 0, stop_reason="timeout") for task in TASKS]
+    nothing = [Episode(task.task_id, 0, stop_reason="timeout", error="took too long") for task in TASKS]
     assert choose_cases(TASKS, nothing, nothing) == []

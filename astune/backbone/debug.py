@@ -1,0 +1,100 @@
+"""Runs episodes one after another in this process and shows each: for breakpoints in a workflow or a judge.
+
+Nothing is trained. Episodes have no time limit, because a breakpoint takes as long as it takes. Tool
+code alone runs elsewhere, in the sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from astune.backbone.assemble import RunParts, run_parts
+from astune.config.schema import AstuneConfig
+from astune.report.metrics import HABIT_LABELS, is_solved, is_ungradable
+from astune.report.run_folder import RunFolder
+from astune.task_reader.registry import read_tasks
+from astune.task_reader.types import Task
+from astune.trace import Episode, Group
+
+_NO_LIMIT_SECONDS = 7 * 24 * 3600.0
+
+
+def run(config: AstuneConfig, config_text: str) -> int:
+    """Runs ``trainer.prompts_per_step`` episodes, one a task, and accounts for how each ended.
+
+    Raises:
+        UserError: something in the configuration, the tasks or the model cannot be used.
+    """
+    console = Console()
+    tasks = read_tasks(config.task_reader)
+    folder = RunFolder(f"{config.name}-debug", config.save_dir).create()
+    folder.write_config(config_text)
+    chosen = tasks[: config.trainer.prompts_per_step]
+    with run_parts(config) as parts:
+        for label, text in parts.header(f"{config.task_reader.type}: {len(chosen)} of {len(tasks)}").lines():
+            console.print(f"[dim]{label:>10}[/dim]  ", Text(text), highlight=False, soft_wrap=True)
+        parts.runner.limits = replace(parts.runner.limits, seconds=_NO_LIMIT_SECONDS, concurrency=1)
+        episodes = asyncio.run(_run_all(parts, chosen, folder, console))
+    console.print(outcome_table(episodes))
+    console.print(f"Episodes: {folder.episodes_file(0)}", highlight=False, soft_wrap=True)
+    return 0
+
+
+async def _run_all(parts: RunParts, tasks: list[Task], folder: RunFolder, console: Console) -> list[Episode]:
+    """One episode a task; what was done is on the disk after each."""
+    groups: list[Group] = []
+    for number, task in enumerate(tasks):
+        episode = await parts.runner.run_episode(task, 0, step=0, key=(0, number, 0))
+        groups.append(Group(task.task_id, [episode]))
+        folder.write_episodes(0, groups)
+        _show(console, task, episode)
+    return [group.episodes[0] for group in groups]
+
+
+def _show(console: Console, task: Task, episode: Episode) -> None:
+    """The whole conversation as it was recorded, and the verdict."""
+    console.print(Rule(Text(f"{task.task_id}: {outcome(episode)}"), align="left"))
+    console.print(Text(f"question   {task.main_query}"))
+    for turn in episode.turns:
+        message = turn.message
+        console.print(Text(f"{turn.agent:<10} {message.get('content') or ''}"))
+        for call in message.get("tool_calls", ()):
+            console.print(Text(f"  call     {call['name']} [{call['status']}] {call['arguments']}"))
+        console.print(Text(f"           {len(turn.completion_ids)} tokens, {turn.stop_reason}", style="dim"))
+    for tool_call in episode.tool_calls:
+        console.print(Text(f"  tool     {tool_call.name}: {tool_call.output}"))
+    if episode.error is not None:
+        console.print(Text(f"error      {episode.error}\n{episode.traceback or ''}", style="red"))
+    final = episode.judge_input.get("final_answer")
+    reward = None if episode.verdict is None else episode.verdict.raw_reward
+    console.print(Text(f"verdict    answer {final!r}, reference {task.answer!r}, reward {reward}"))
+
+
+def outcome(episode: Episode) -> str:
+    """How an episode ended, in a word or two: every episode has exactly one outcome."""
+    if episode.error is not None:
+        return f"failed: {episode.stop_reason}"
+    if is_solved(episode):
+        return "solved"
+    if is_ungradable(episode):
+        return "ungradable"
+    return "wrong" if episode.stop_reason == "finished" else f"wrong: {episode.stop_reason}"
+
+
+def outcome_table(episodes: list[Episode]) -> Table:
+    """Episodes by outcome, then by bad habit."""
+    table = Table(box=None, title=f"{len(episodes)} episodes", title_justify="left")
+    table.add_column("outcome")
+    table.add_column("episodes", justify="right")
+    for name, count in sorted(Counter(map(outcome, episodes)).items()):
+        table.add_row(name, str(count))
+    for habit, label in HABIT_LABELS.items():
+        table.add_row(f"({label})", str(sum(bool(episode.habits.get(habit)) for episode in episodes)))
+    return table

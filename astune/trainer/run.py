@@ -1,0 +1,234 @@
+"""A training run: evaluate, then step by step roll out, update, record and save, until done or stopped.
+
+The state of a run after a step is a function of its configuration, its weights and its optimiser
+moments: every random stream is named by (seed, step, ...), so a run that was killed and started again
+ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from astune.config.schema import AstuneConfig
+from astune.errors import CheckpointError
+from astune.report.console import ProgressTable, StepRow
+from astune.report.metrics import Evaluation, evaluate, step_metrics
+from astune.report.run_folder import RunFolder
+from astune.report.tracking import Tracker
+from astune.rollout.runner import EpisodeRunner
+from astune.rollout.session import stream_seed
+from astune.rollout.types import Sampling
+from astune.task_reader.types import Task
+from astune.trace import Episode, Group
+from astune.trainer.checkpoint import CheckpointStore, TrainerState
+from astune.trainer.data_order import batch_of_step
+from astune.trainer.grpo import PolicyUpdater
+
+T = TypeVar("T")
+
+
+class RunStopped(Exception):
+    """The user stopped the run; what was done is saved."""
+
+
+#: Held-out episodes draw from streams of their own, the same at every evaluation: differences are paired.
+EVALUATION_STREAM = -1
+
+
+class TrainingRun:
+    """One run in its folder.
+
+    Args:
+        config: the whole configuration.
+        runner: runs episodes with the policy that ``updater`` trains.
+        updater: owns the policy and its optimiser.
+        tasks, heldout: problems to train on, and problems to evaluate on.
+        sampling: how training episodes are sampled.
+        fingerprint: what must be equal when the run is continued.
+    """
+
+    def __init__(
+        self,
+        config: AstuneConfig,
+        folder: RunFolder,
+        runner: EpisodeRunner,
+        updater: PolicyUpdater,
+        tasks: Sequence[Task],
+        heldout: Sequence[Task],
+        sampling: Sampling,
+        fingerprint: dict[str, Any],
+        tracker: Tracker | None = None,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.runner = runner
+        self.updater = updater
+        self.tasks = tasks
+        self.heldout = heldout
+        self.sampling = sampling
+        self.tracker = tracker
+        self.store = CheckpointStore(folder.checkpoints)
+        self.state = TrainerState(fingerprint=fingerprint)
+        self._stop = asyncio.Event()
+
+    def resume(self) -> None:
+        """Takes up the last checkpoint of the run folder, if there is one.
+
+        Raises:
+            CheckpointError: the checkpoint belongs to another configuration, or cannot be read.
+        """
+        step = self.store.latest()
+        if step is None:
+            self.folder.truncate_after(-1)
+            return
+        saved = self.store.load_state(step)
+        changed = [key for key, value in self.state.fingerprint.items() if saved.fingerprint.get(key) != value]
+        if changed:
+            raise CheckpointError(
+                f"{self.folder.path} holds a run with another {', '.join(changed)}: give this run a name of its own "
+                "(name=...), or remove that folder"
+            )
+        self.state = saved
+        self.updater.restore(self.store, step)
+        self.folder.truncate_after(step)
+
+    async def train(self, progress: ProgressTable) -> None:
+        """Runs all steps that are left, with the evaluations around them.
+
+        Raises:
+            RunStopped: by SIGINT or SIGTERM, after a checkpoint of the last whole step.
+        """
+        total = self.config.trainer.steps
+        with _stop_signals(self._stop):
+            await self._evaluate_if_due(progress)
+            while self.state.step < total:
+                await self._step(progress)
+                await self._evaluate_if_due(progress)
+                if self._is_due(self.config.checkpoint.every) or self.state.step == total:
+                    self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint of the last whole step."""
+        self.updater.save(self.store, self.state)
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.state.step % every == 0
+
+    async def _step(self, progress: ProgressTable) -> None:
+        """One training step: roll out a batch of groups, update the policy, write what happened."""
+        started = time.perf_counter()
+        step = self.state.step
+        trainer = self.config.trainer
+        torch.manual_seed(stream_seed(self.config.seed, step, "torch") & 0x7FFFFFFF)
+        batch = batch_of_step(self.tasks, step, trainer.prompts_per_step, self.config.seed)
+        groups = await self._unless_stopped(self.runner.run_groups(batch, trainer.group_size, step=step))
+        rolled_out = time.perf_counter()
+        update = self.updater.update(groups, step)
+        self.state.step = step + 1
+        seconds = time.perf_counter() - started
+        self.state.train_seconds += seconds
+        metrics = step_metrics(groups) | update.metrics
+        self._record(metrics, groups, seconds, rolled_out - started, update.tokens_forwarded)
+        tokens = metrics["completion_tokens"] + metrics["prompt_tokens"]
+        progress.step(StepRow.from_metrics(self.state.step, metrics, seconds, tokens))
+
+    def _record(
+        self, metrics: dict[str, float], groups: list[Group], seconds: float, rollout_seconds: float, tokens: int
+    ) -> None:
+        step = self.state.step
+        self.folder.append_metrics(step, metrics)
+        self.folder.append_timings(
+            step,
+            {
+                "seconds": seconds,
+                "rollout_seconds": rollout_seconds,
+                "update_seconds": seconds - rollout_seconds,
+                "tokens_per_second": (metrics["completion_tokens"] + metrics["prompt_tokens"]) / seconds,
+                "trained_tokens_per_second": tokens / max(seconds - rollout_seconds, 1e-9),
+            },
+        )
+        if step == 1 or self._is_due(self.config.checkpoint.every) or step == self.config.trainer.steps:
+            self.folder.write_episodes(step, groups)
+        if self.tracker is not None:
+            self.tracker.log(step, metrics)
+
+    async def _evaluate_if_due(self, progress: ProgressTable) -> None:
+        """Scores the held-out tasks where this step asks for it and it is not on record already."""
+        on_record = {(evaluation.step, evaluation.mode) for evaluation in self.folder.read_evaluations()}
+        for mode in self._modes_due():
+            if (self.state.step, mode) in on_record:
+                continue
+            evaluation, episodes = await self._unless_stopped(self.evaluate(mode))
+            self._note_best(evaluation)
+            self.folder.write_evaluation(evaluation, episodes)
+            progress.evaluation(evaluation)
+            if self.tracker is not None:
+                self.tracker.log(self.state.step, {f"heldout/{mode}/success": evaluation.success})
+
+    def _modes_due(self) -> list[str]:
+        """Both modes before and after training, sampling alone in between."""
+        settings = self.config.evaluation
+        first, last = self.state.step == 0, self.state.step == self.config.trainer.steps
+        if not (settings.at_start if first else last or self._is_due(settings.every)):
+            return []
+        return ["sampled"] * settings.sampled + ["greedy"] * (settings.greedy and (first or last))
+
+    async def evaluate(self, mode: str) -> tuple[Evaluation, list[Episode]]:
+        """Runs every held-out task once, ``sampled`` at temperature 1 or ``greedy``."""
+        sampling = replace(self.sampling, temperature=1.0 if mode == "sampled" else 0.0, top_p=1.0)
+        groups = await self.runner.run_groups(self.heldout, 1, step=EVALUATION_STREAM, sampling=sampling)
+        episodes = [episode for group in groups for episode in group.episodes]
+        return evaluate(episodes, self.state.step, mode), episodes
+
+    def _note_best(self, evaluation: Evaluation) -> None:
+        if evaluation.mode != "sampled" or self.state.step == 0 or not self.config.checkpoint.keep_best:
+            return
+        if self.state.best_score is None or evaluation.success > self.state.best_score:
+            self.state.best_score, self.state.best_step = evaluation.success, self.state.step
+            self.save()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits ``work``; a stop signal cancels it, saves the last whole step and raises RunStopped."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        finally:
+            stop.cancel()
+        if self.state.step > 0:
+            self.save()
+        raise RunStopped
+
+
+class _stop_signals:
+    """Within the block the first SIGINT or SIGTERM sets ``event``; a second one is not caught any more."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._on_signal)
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _on_signal(self) -> None:
+        self._event.set()
+        self._remove()
+
+    def _remove(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.remove_signal_handler(number)
