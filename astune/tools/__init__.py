@@ -1,1 +1,1 @@
-
+"""Tools that agents call, and the sandbox in which model-written code runs."""

@@ -65,13 +65,17 @@ class Call:
         if self._stop == SandboxStop.EXIT:
             self._stop = reason
         self.deadline = float("inf")
-        for kill in (os.killpg, os.kill):  # the group exists once the child has made its session
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                kill(self.pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)  # not yet reaped, so the id is still the child's
+        self._kill_group()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def result(self, status: int, cpu_seconds: float) -> dict[str, Any]:
         """Closes the pipes and tells how the call ended, in the client's form."""
         seconds = time.monotonic() - self._started
+        self._kill_group()  # what the code left behind, below the kernel level
         for fd in self._received:
             self._drain(fd)
             os.close(fd)
@@ -103,7 +107,8 @@ class Call:
             self._stop = SandboxStop.OUTPUT
 
     def _reason(self, returncode: int, stderr: bytes, cpu_seconds: float) -> SandboxStop:
-        if self._stop != SandboxStop.EXIT:
+        in_time = self._stop == SandboxStop.TIMEOUT and returncode != -signal.SIGKILL
+        if self._stop != SandboxStop.EXIT and not in_time:
             return self._stop
         if returncode in (-signal.SIGXCPU, -signal.SIGKILL) and cpu_seconds >= self._limits["cpu_seconds"]:
             return SandboxStop.TIMEOUT

@@ -24,12 +24,20 @@ def _stream(fd: int, errors: str) -> io.TextIOWrapper:
 
 
 def _report(error: BaseException, code: str) -> None:
-    """Prints the traceback without the frames of this file, with the user's own lines."""
+    """Prints the traceback with the code's own lines only: paths of a machine tell a model nothing."""
     linecache.cache[FILENAME] = (len(code), None, code.splitlines(keepends=True), FILENAME)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename != FILENAME:
-        trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace, file=sys.stderr)
+    report = traceback.TracebackException.from_exception(error)
+    _keep_own_frames(report)
+    report.print(file=sys.stderr)
+
+
+def _keep_own_frames(report: traceback.TracebackException) -> None:
+    own = [frame for frame in report.stack if frame.filename == FILENAME]
+    report.stack = traceback.StackSummary.from_list(own)
+    inner = [report.__cause__, report.__context__, *(getattr(report, "exceptions", None) or ())]
+    for other in inner:
+        if other is not None:
+            _keep_own_frames(other)
 
 
 def _execute(code: str) -> int:
@@ -57,19 +65,23 @@ def _exit_status(error: SystemExit) -> int:
 
 def run_and_exit(code: str) -> NoReturn:
     """Runs ``code``; never returns."""
-    sys.stdout = sys.__stdout__ = _stream(1, "strict")
-    sys.stderr = sys.__stderr__ = _stream(2, "backslashreplace")
-    sys.argv = [FILENAME]
-    random.seed(0)  # the same code prints the same numbers, so that two runs of one seed are equal
     status = 1
     try:
-        status = _execute(code)
-        threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an interpreter does
-        atexit._run_exitfuncs()
+        status = _run(code)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                status = status or 1
         os._exit(status)
+
+
+def _run(code: str) -> int:
+    sys.stdout = _stream(1, "strict")
+    sys.stderr = _stream(2, "backslashreplace")
+    streams = (sys.stdout, sys.stderr)
+    sys.argv = [FILENAME]
+    random.seed(0)  # the same code prints the same numbers, so that two runs of one seed are equal
+    status = _execute(code)
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an interpreter does
+    atexit._run_exitfuncs()
+    for stream in streams:
+        if not stream.closed:
+            stream.flush()
+    return status

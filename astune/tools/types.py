@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from math import inf
 
 
 class SandboxStop(StrEnum):
@@ -18,7 +19,12 @@ class SandboxStop(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """Limits of one call. Sizes in bytes, times in seconds; ``output`` counts each stream."""
+    """Limits of one call. Sizes in bytes, times in seconds.
+
+    ``memory`` is address space beyond what the warm interpreter holds; ``cpu_seconds`` is rounded up to whole
+    seconds; ``output`` counts each stream; ``processes`` must be 1 (threads are free). Raises ValueError for a
+    limit that is not positive and finite.
+    """
 
     seconds: float = 10.0
     cpu_seconds: float = 10.0
@@ -26,6 +32,12 @@ class SandboxLimits:
     processes: int = 1
     file_size: int = 8 * 2**20
     output: int = 64 * 2**10
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 < value < inf:
+                raise ValueError(f"limit {field.name} must be positive and finite, not {value}")
 
 
 @dataclass(frozen=True, slots=True)

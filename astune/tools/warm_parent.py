@@ -30,7 +30,9 @@ _CHUNK = 1 << 16
 class WarmParent:
     """Serves one client over ``control`` until it hangs up."""
 
-    def __init__(self, control: socket.socket, client: int | None, confinement: confine.Confinement, workers: int):
+    def __init__(
+        self, control: socket.socket, client: int | None, confinement: confine.Confinement, workers: int
+    ) -> None:
         self._control = control
         self._confinement = confinement
         self._workers = workers
@@ -118,7 +120,12 @@ class WarmParent:
 
     def _start_waiting(self) -> None:
         while self._waiting and len(self._running) < self._workers:
-            call = Call(self._waiting.popleft(), self._confinement)
+            request = self._waiting.popleft()
+            try:
+                call = Call(request, self._confinement)
+            except OSError as error:  # no process or file descriptor left on this machine
+                self.send({"id": request["id"], "error": f"cannot start a process: {error}"})
+                continue
             self._running[call.pid] = call
             for fd in call.pipes:
                 self._selector.register(fd, selectors.EVENT_READ, call)
@@ -171,12 +178,13 @@ def main(arguments: dict[str, Any]) -> None:
     linux = sys.platform == "linux"
     client = os.pidfd_open(arguments["client"]) if linux else None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to handle
-    namespaces = confine.enter_namespaces() if linux else []
+    at_most = SandboxLevel(arguments["at_most"])
+    namespaces = confine.enter_namespaces() if linux and at_most == SandboxLevel.KERNEL else []
     if "pid" in namespaces:
         _split_off(control)
     try:
         _preload(arguments["preload"])
-        probe, confinement = levels.probe(namespaces, SandboxLevel(arguments["at_most"]))
+        probe, confinement = levels.probe(namespaces, at_most)
         if arguments["require"] == SandboxLevel.KERNEL and probe.level != SandboxLevel.KERNEL:
             raise OSError(f"kernel confinement is required and not available: {probe.reason}")
     except (OSError, ImportError) as error:

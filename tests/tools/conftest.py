@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+
+import pytest
+
+from astune.tools.sandbox import Sandbox
+from astune.tools.types import SandboxLevel
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Sandbox]:
+    """A sandbox at the kernel level; machines without it skip, and say why."""
+    with Sandbox() as sandbox:
+        probe = sandbox.start()
+        if probe.level != SandboxLevel.KERNEL:
+            pytest.skip(f"no kernel confinement here: {probe.reason}")
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Sandbox]:
+    """A sandbox without kernel confinement: the control, where an attack must get through."""
+    with Sandbox(at_most="process") as sandbox:
+        yield sandbox
