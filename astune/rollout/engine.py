@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from astune.errors import ContextOverflow
+from astune.errors import ContextOverflow, EngineError
 from astune.models.decoder import FastDecoder
 from astune.rollout.backend import Admission, Backend, Departure
 from astune.rollout.batch import RunningBatch
@@ -117,6 +117,7 @@ class LocalEngine:
 
         Raises:
             ContextOverflow: the prompt leaves no room for a completion.
+            EngineError: the batch failed; everyone who was waiting gets this, with the cause.
             ValueError: an empty prompt, or sampling parameters outside their range.
         """
         self._check(prompt_ids, sampling)
@@ -250,7 +251,7 @@ def _refuse(request: Request, error: BaseException) -> None:
     if not isinstance(error, Exception):  # the loop itself was cancelled, and its callers with it
         request.future.cancel()
         return
-    failure = RuntimeError(f"the engine failed while this request was running: {error}")
+    failure = EngineError(f"the engine failed while it sampled: {type(error).__name__}: {error}")
     failure.__cause__ = error
     request.future.set_exception(failure)
 

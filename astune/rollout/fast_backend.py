@@ -266,9 +266,7 @@ class FastBackend:
         context = max(row.offset + row.length for row in rows) + longest
         return max(1, MAX_SCORES // (self._decoder.n_heads * context))
 
-    def _forward(
-        self, cache: RowCache, rows: Sequence[_Row], first: int, ids_RT: Tensor, levels: _Levels
-    ) -> Tensor:
+    def _forward(self, cache: RowCache, rows: Sequence[_Row], first: int, ids_RT: Tensor, levels: _Levels) -> Tensor:
         """Runs the model over new tokens of rows in slots ``first ..``, writing their keys and values.
 
         Returns:

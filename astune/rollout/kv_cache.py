@@ -159,9 +159,7 @@ def attend_parts(
         ``[R, K, X, E]``.
     """
     rows, heads, width, depth = q_RKXE.shape
-    parts = [
-        level.scatter(torch.bmm(level.gather(q_RKXE), level.k[layer].transpose(1, 2)), heads) for level in levels
-    ]
+    parts = [level.scatter(torch.bmm(level.gather(q_RKXE), level.k[layer].transpose(1, 2)), heads) for level in levels]
     private = torch.bmm(q_RKXE.reshape(rows * heads, width, depth), k_RKNE.flatten(0, 1).transpose(1, 2))
     scores = torch.cat([*parts, private.view(rows, heads, width, -1)], dim=-1).float()
     scores.masked_fill_(hidden_RXN.unsqueeze(1), float("-inf"))

@@ -43,7 +43,7 @@ class Session:
     opened: int
     due: int
     active: int = 0  # requests pending or running
-    started: bool = False
+    started: bool = False  # whether a request of it has joined the batch
     awaited: bool = True
 
 
@@ -54,7 +54,7 @@ class Scheduler:
     With ``deterministic`` false, whatever is pending joins at once, in order of arrival.
 
     Sessions that are open before the first step are all waited for. Open every session of a batch
-    before its first request: one that opens after others have asked is due at the step it happens to
+    before its first request: one that opens after others have joined is due at the step it happens to
     find, which the wall clock decides; ``late`` counts those, and sessions that were given up.
     """
 
@@ -93,7 +93,7 @@ class Scheduler:
         if (session := self._session(request)) is not None:
             if session.awaited and not session.active:
                 request.due = max(self.now, session.due)
-            session.awaited = session.started = True
+            session.awaited = True
             session.active += 1
         self._pending.append(request)
 
@@ -135,6 +135,8 @@ class Scheduler:
         joining = sorted(ready, key=self._order)[:room]
         for request in joining:
             self._pending.remove(request)
+            if (session := self._session(request)) is not None:
+                session.started = True
         return joining
 
     def clear(self) -> list[Request]:

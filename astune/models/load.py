@@ -1,0 +1,172 @@
+"""From a name or folder to a model and its tokenizer, or to one sentence that says what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from astune.errors import ModelError
+from astune.models.nano import NANO_PATH
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# What transformers raises for files that are damaged, contradict each other or need code of their own.
+_LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError)
+
+
+def resolve_model_path(path: str | Path) -> Path:
+    """The folder of a model: ``nano`` (the bundled one), a folder, or the name of a repository on the hub.
+
+    A repository is taken from the local cache; if it is not there it is downloaded, unless
+    ``HF_HUB_OFFLINE`` is set.
+
+    Raises:
+        ModelError: there is no such folder, and no such repository can be had.
+    """
+    if str(path) == "nano":
+        return NANO_PATH
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise ModelError(f"model path {path} is a file: give the folder that holds config.json and the weights")
+    if isinstance(path, Path) or path.startswith((".", "~", "/")) or path.count("/") != 1 or "\\" in path:
+        raise ModelError(f'model folder {path} does not exist (use "nano" for the bundled model)')
+    return _from_hub(path)
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass  # not in the cache: ask the hub
+    try:
+        return Path(snapshot_download(name, ignore_patterns=["*.pth", "*.gguf", "*.onnx", "original/*"]))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        raise ModelError(
+            f"model {name} is neither a folder here nor in the local cache, and the hub cannot be reached or does not "
+            f"have it. Where there is a network, run: hf download {name}; then copy the cache here, or give the path "
+            "of the downloaded folder"
+        ) from error
+
+
+def load_policy(
+    path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a causal language model and its tokenizer; code that comes with a model is never run.
+
+    Args:
+        path: see :func:`resolve_model_path`.
+        dtype: of the weights.
+        device: where they go.
+
+    Returns:
+        The model in eval mode, and the tokenizer.
+
+    Raises:
+        ModelError: the folder or its contents cannot be used; the message names the file and the remedy.
+    """
+    folder = resolve_model_path(path)
+    config = _load_config(folder)
+    if not any((folder / name).is_file() for name in WEIGHT_FILES):
+        adapter = " (it holds a LoRA adapter only: merge it into its base model)"
+        hint = adapter if (folder / "adapter_config.json").is_file() else ""
+        raise ModelError(f"model folder {folder} has no weights{hint}; expected one of: {', '.join(WEIGHT_FILES)}")
+    tokenizer = _load_tokenizer(folder)
+    model = _load_model(folder, config, dtype)
+    check_vocabulary(model, tokenizer, folder)
+    model.to(device)  # type: ignore[arg-type]  # transformers' stub wants a method's own type
+    return model.eval(), tokenizer
+
+
+def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Refuses a tokenizer with ids that the model has no embedding for.
+
+    The other way round is normal: embeddings are often padded to a round size.
+    """
+    ids: dict[str, int] = tokenizer.get_vocab()
+    embedding: Any = model.get_input_embeddings()
+    rows = int(embedding.num_embeddings)
+    if not ids:
+        raise ModelError(f"the tokenizer in {folder} has an empty vocabulary: its files are missing or damaged")
+    if max(ids.values()) >= rows:
+        raise ModelError(
+            f"the tokenizer in {folder} has token ids up to {max(ids.values())}, but the model has embeddings for "
+            f"{rows} tokens: they belong to different models. Copy the model's own tokenizer files into the folder, "
+            "or resize the model's embeddings"
+        )
+
+
+def _load_config(folder: Path) -> PretrainedConfig:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model folder {folder} has no config.json: it is not a transformers model")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except _LOAD_ERRORS as error:
+        raise ModelError(
+            f"{folder / 'config.json'} cannot be used: {_first_line(error)}. (Models that need code of their own are "
+            "not supported)"
+        ) from error
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ModelError(
+            f"{folder / 'config.json'} describes a {config.model_type} model, which is not a causal language model: "
+            "Astune trains models that AutoModelForCausalLM can load"
+        )
+    return config
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    if not any(folder.glob("token*")) and not any(folder.glob("vocab*")) and not any(folder.glob("*.model")):
+        raise ModelError(
+            f"model folder {folder} has no tokenizer; expected tokenizer.json and tokenizer_config.json: copy "
+            "them from the model that the weights come from"
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except _LOAD_ERRORS as error:
+        raise ModelError(f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}") from error
+    return tokenizer
+
+
+def _load_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except _LOAD_ERRORS as error:
+        raise ModelError(f"the weights in {folder} cannot be loaded: {_first_line(error)}") from error
+    if missing := sorted(info["missing_keys"]):
+        # transformers would go on with random numbers in their place.
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise ModelError(f"the weights in {folder} lack {len(missing)} tensors that its config.json asks for: {named}")
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
