@@ -21,19 +21,23 @@ _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9
 _SCALES |= {f"{name}s": value for name, value in _SCALES.items()}
 
 #: Units that may touch the number ("18kg").
-_ABBREVIATIONS = "mm cm km in ft yd mi mg kg lb lbs oz ml cl sec secs min mins hr hrs am pm mph kph kw usd eur gbp"
+_ABBREVIATIONS = (
+    "mm cm km in ft yd mi mg kg lb lbs oz ml cl sec secs min mins hr hrs am pm mph kph kw usd eur gbp st nd rd th"
+)
 _LETTER_UNITS = frozenset("mglshdwvcf")
 _TOUCHING_UNITS = frozenset(_ABBREVIATIONS.split()) | _LETTER_UNITS
 
 #: Words beside a number that make it another number, several numbers, or no commitment.
 _REFUSALS = """
-    or nor not no never neither either between than minus negative plus times over half twice double triple
-    third quarter quarters halves thirds squared cubed factorial mod modulo divided multiplied unknown maybe perhaps
+    or nor not no never neither either between minus negative plus half twice double triple
+    third quarter halves thirds squared cubed factorial mod modulo divided multiplied unknown maybe perhaps
     possibly zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
     pi sqrt sin cos tan log ln exp frac cdot infinity inf nan
 """
 _REFUSED_WORDS = frozenset(_REFUSALS.split())
+#: Words that do so only before it: "more than 18", but "18 more than Bob", "18 times", "18 left over".
+_REFUSED_BEFORE = frozenset({"than", "over", "under", "times"})
 
 _CURRENCY = r"(?:US\$|[$€£¥₹]|USD|EUR|GBP|Rs\.?)"
 _DECIMAL = r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}(?!\d))?"
@@ -47,7 +51,7 @@ _WORDS = re.compile(r"[^\W\d_]+")
 _PROSE = re.compile(
     r"(?:[^\W\d_]|[\s'’\".,:?)%$€£¥₹¢]"
     r"|(?<![^\W\d_])\("  # "(dollars)", not "f(18)"
-    r"|(?<=[^\W\d_])[-/](?=[^\W\d_])"  # "km/h", "half-full"
+    r"|(?<=[^\W\d_])[-/](?=[^\W\d_])|(?<=\s)/(?=\s?[^\W\d_])"  # "km/h", "well-known", "$18 / day"
     r"|(?<=[^\W\d_])\^?[23](?!\d))*"  # "cm^2"
 )
 
@@ -67,7 +71,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\frac\s*\{\s*(-?)\s*([\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}", r" \1\2/\3 "),
         (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree(?![A-Za-z])|°", " degrees"),
         (r"(?<=\d)\s*(?:\\times|\\cdot|[×·*x])\s*10\s*(?:\^|\*\*)\s*(?:\{\s*([+-]?\d+)\s*\}|([+-]?\d+))", r"e\1\2"),
-        (r"[²³]", ""),
+        (r"(?<=[A-Za-z])[²³]", ""),
         (r"(?<=[A-Za-z])\s*\^\s*\{?([23])\}?", r"^\1"),
     )
 )
@@ -166,8 +170,9 @@ def _decimal(text: str) -> Fraction:
 def _may_precede(before: str, sign: str) -> bool:
     if not before.strip():
         return True
-    is_dash = sign.endswith((" ", "\t", "\n"))  # "Total - 18" is no negative number
-    return not is_dash and before[-1] in " \t\n:(≈~=" and _is_prose(before.rstrip(" \t\n=≈~"))
+    if sign[1:] or _REFUSED_BEFORE.intersection(_words(before)):  # "Total - 18" is no negative number
+        return False
+    return before[-1] in " \t\n:(≈~=" and _is_prose(before.rstrip(" \t\n=≈~"))
 
 
 def _may_follow(after: str) -> bool:
