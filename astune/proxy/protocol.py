@@ -43,11 +43,11 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What a client asked for."""
+    """What a client asked for. Temperature and top_p are checked and left out: sampling is the run's."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
-    sampling: dict[str, Any]
+    max_tokens: int | None
     stream: bool
     include_usage: bool
     logprobs: bool
@@ -64,16 +64,14 @@ def read_request(body: Any) -> ChatRequest:
     for name, neutral in _NEUTRAL.items():
         if body.get(name) is not None and body[name] not in neutral:
             raise RequestError(400, f"{name} is not supported by this endpoint", "unsupported_parameter", name)
+    for name, high in (("temperature", 2), ("top_p", 1)):
+        _number(body, name, 0, high)
     limit = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
-    sampling = {
-        "max_tokens": _number(body, limit, 1, None, whole=True),
-        "temperature": _number(body, "temperature", 0, 2),
-        "top_p": _number(body, "top_p", 0, 1),
-    }
+    max_tokens = _number(body, limit, 1, None, whole=True)
     return ChatRequest(
         messages=_objects(body, "messages"),
         tools=_objects(body, "tools"),
-        sampling={name: value for name, value in sampling.items() if value is not None},
+        max_tokens=None if max_tokens is None else int(max_tokens),
         stream=bool(body.get("stream")),
         include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         logprobs=bool(body.get("logprobs")),

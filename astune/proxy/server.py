@@ -154,7 +154,7 @@ class ModelServer:
     ) -> tuple[Message, Turn]:
         """Runs the call on the episode's event loop and turns its errors into responses."""
         await self._until_awake(loop)
-        call = proxy.chat(asked.messages, asked.tools, **asked.sampling)
+        call = proxy.chat(asked.messages, asked.tools, max_tokens=asked.max_tokens)
         try:
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, loop))
         except ContextOverflow as error:

@@ -191,6 +191,7 @@ class EpisodeRunner:
             return None
         finally:
             proxy.close()
+            session.close(EpisodeError("the episode is over"))
         episode.metadata = output.metadata
         return output
 

@@ -7,6 +7,7 @@ notes why.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -90,8 +91,11 @@ class ChatSession:
         return build_trajectories(self.turns)
 
     def close(self, error: EpisodeError) -> None:
-        """Refuses every later call with ``error``: an agent that outlives its episode must not sample."""
-        self._closed = error
+        """Refuses every later call with ``error``, or with the one of the first close.
+
+        An agent that outlives its episode must not sample.
+        """
+        self._closed = self._closed or error
 
     def next_call_id(self) -> str:
         """An id for a tool call: counted, for some chat templates print it and prompts must repeat from run to run."""
@@ -104,10 +108,11 @@ class ChatSession:
         *,
         agent: str = "agent",
         max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
     ) -> tuple[Message, Turn]:
         """Samples the assistant's answer to ``messages``; returns it with its Turn.
+
+        ``max_tokens`` can only lower the run's own limit. The rest of sampling is the run's: what an agent would
+        like to sample at must not move the distribution that is trained or evaluated.
 
         Raises:
             MessageError: the messages cannot be rendered.
@@ -115,25 +120,19 @@ class ChatSession:
             EngineError: the engine broke.
         """
         try:
-            return await self._chat(normalise_messages(messages), tools or [], agent, max_tokens, temperature, top_p)
+            return await self._chat(normalise_messages(messages), tools or [], agent, max_tokens)
         except EpisodeError as error:
             self.failure = error
             raise
 
     async def _chat(
-        self,
-        messages: list[Message],
-        tools: Tools,
-        agent: str,
-        max_tokens: int | None,
-        temperature: float | None,
-        top_p: float | None,
+        self, messages: list[Message], tools: Tools, agent: str, max_tokens: int | None
     ) -> tuple[Message, Turn]:
         index = self._next_index()
         keys = [message_key(message) for message in messages]
         tools_key = json.dumps(tools, sort_keys=True)
         prompt_ids, reason = self._prompt(messages, keys, tools, tools_key)
-        sampling = self._sampling_of(index, len(prompt_ids), max_tokens, temperature, top_p)
+        sampling = self._sampling_of(index, len(prompt_ids), max_tokens)
         started = time.perf_counter()
         try:
             turn = await self.engine.generate(prompt_ids, sampling, self._engine_session)
@@ -149,7 +148,8 @@ class ChatSession:
         turn.agent, turn.message, turn.split_reason = agent, answer, reason
         [said] = normalise_messages([answer])
         self._records[index] = _Record([*messages, said], [*keys, message_key(said)], tools_key, turn)
-        return answer, turn
+        # A copy: what a framework does to its message must not change the record.
+        return copy.deepcopy(answer), turn
 
     def _next_index(self) -> int:
         if self._closed is not None:
@@ -159,9 +159,7 @@ class ChatSession:
         self._calls += 1
         return self._calls - 1
 
-    def _sampling_of(
-        self, index: int, prompt_length: int, max_tokens: int | None, temperature: float | None, top_p: float | None
-    ) -> Sampling:
+    def _sampling_of(self, index: int, prompt_length: int, max_tokens: int | None) -> Sampling:
         room = self.engine.max_context - prompt_length
         if room < 1:
             raise ContextOverflow(
@@ -173,8 +171,6 @@ class ChatSession:
         return replace(
             base,
             max_tokens=min(wanted, room),
-            temperature=base.temperature if temperature is None else temperature,
-            top_p=base.top_p if top_p is None else top_p,
             stop_token_ids=base.stop_token_ids or self.renderer.stop_token_ids,
             seed=stream_seed(*self._stream, index),
         )

@@ -42,11 +42,13 @@ class AstuneProxy:
         self._server = server
         self._api_key: str | None = None
         self._loop = _running_loop()
+        self._others: list[AstuneProxy] = []
 
     def as_agent(self, name: str) -> AstuneProxy:
         """Returns a proxy of the same episode whose calls are recorded under ``name``."""
         other = AstuneProxy(self.session, self._server, name)
         other.judge_input = self.judge_input
+        self._others.append(other)
         return other
 
     def update_judge_input_dictionary(self, **fields: Any) -> None:
@@ -54,19 +56,18 @@ class AstuneProxy:
         self.judge_input.update(fields)
 
     async def chat(
-        self, messages: Sequence[Mapping[str, Any]], tools: Tools | None = None, **sampling: Any
+        self, messages: Sequence[Mapping[str, Any]], tools: Tools | None = None, *, max_tokens: int | None = None
     ) -> tuple[Message, Turn]:
         """Returns the assistant's answer and its Turn. All doors end here.
 
         The answer is ``{"role", "content", "tool_calls": [{"name", "arguments", "status"}]}``; a call that did
-        not parse has the name ``invalid_tool_call``. ``sampling`` may lower ``max_tokens`` and set
-        ``temperature`` and ``top_p``.
+        not parse has the name ``invalid_tool_call``. ``max_tokens`` can lower the run's limit.
 
         Raises:
             MessageError: the messages cannot be rendered.
             EpisodeError: the context is full, or the episode is over.
         """
-        return await self.session.chat(messages, tools, agent=self.agent, **sampling)
+        return await self.session.chat(messages, tools, agent=self.agent, max_tokens=max_tokens)
 
     async def __call__(
         self,
@@ -74,12 +75,14 @@ class AstuneProxy:
         tools: Tools | None = None,
         tool_choice: str | None = None,
         structured_model: Any | None = None,
-        **sampling: Any,
+        *,
+        max_tokens: int | None = None,
+        **ignored: Any,
     ) -> ChatResponse:
         """AgentScope's door.
 
-        ``tool_choice`` is accepted and changes nothing: the policy is sampled as it is, so that what is
-        recorded is what it does.
+        ``tool_choice``, ``temperature`` and the like are accepted and change nothing: the policy is sampled as
+        the run says, so that what is recorded is what it does.
 
         Raises:
             NotImplementedError: ``structured_model`` is asked of the model itself; ``ReActAgent.reply`` does
@@ -92,7 +95,7 @@ class AstuneProxy:
         from agentscope.model._model_usage import ChatUsage
 
         before = self.session.model_seconds
-        answer, turn = await self.chat(messages, tools, **_known(sampling))
+        answer, turn = await self.chat(messages, tools, max_tokens=max_tokens)
         blocks: list[Any] = [TextBlock(type="text", text=answer["content"])] if answer["content"] else []
         for call in answer.get("tool_calls", ()):
             arguments = {"raw": call["arguments"]} if call["name"] == INVALID_TOOL_CALL else call["arguments"]
@@ -121,10 +124,12 @@ class AstuneProxy:
         return self._api_key
 
     def close(self) -> None:
-        """Forgets the episode's key; the endpoint answers 401 to it from now on."""
-        if self._api_key is not None:
-            self._endpoint().unregister(self._api_key)
+        """Forgets the episode's keys; the endpoint answers 401 to them from now on."""
+        if self._api_key is not None and self._server is not None:
+            self._server.unregister(self._api_key)
             self._api_key = None
+        for other in self._others:
+            other.close()
 
     def _endpoint(self) -> ModelServer:
         if self._server is None:
@@ -138,7 +143,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _known(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: sampling[key] for key in ("max_tokens", "temperature", "top_p") if sampling.get(key) is not None}

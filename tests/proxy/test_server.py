@@ -141,6 +141,23 @@ async def test_the_key_of_an_ended_episode_is_refused(client: openai.AsyncOpenAI
         await client.models.list()
 
 
+async def test_an_episode_that_ends_forgets_the_keys_of_all_its_agents(proxy: AstuneProxy) -> None:
+    critic = proxy.as_agent("critic")
+    async with client_of(critic) as client:
+        proxy.close()
+        with pytest.raises(openai.AuthenticationError):
+            await client.models.list()
+
+
+async def test_a_clients_temperature_does_not_move_the_runs_sampling(
+    client: openai.AsyncOpenAI, proxy: AstuneProxy
+) -> None:
+    await client.chat.completions.create(model="astune", messages=[USER], temperature=0.2, max_tokens=7)
+    engine = proxy.session.engine
+    assert isinstance(engine, FakeScriptedEngine)
+    assert [(s.temperature, s.max_tokens) for s in engine.samplings] == [(1.0, 7)]
+
+
 async def test_an_ended_episode_says_why(client: openai.AsyncOpenAI, proxy: AstuneProxy) -> None:
     proxy.session.close(EpisodeTimeout("the episode is over"))
     with pytest.raises(openai.BadRequestError, match="the episode is over"):

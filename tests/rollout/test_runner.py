@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
-from astune.errors import EngineError, JudgeError, UserError
+from astune.errors import EngineError, EpisodeError, JudgeError, UserError
 from astune.proxy.server import ModelServer
 from astune.rollout.chat import ChatRenderer, pick_renderer
 from astune.rollout.runner import EpisodeLimits, EpisodeRunner
@@ -252,6 +252,19 @@ async def test_a_workflow_that_will_not_be_cancelled_cannot_sample_any_more(
     episode = await make(Stubborn, limits=EpisodeLimits(seconds=0.05)).run_episode(a_task())
     assert (episode.stop_reason, episode.verdict) == ("timeout", None)
     assert "limit of 0.05 s" in str(await refused)
+
+
+async def test_an_ended_episode_samples_no_more(make: Make) -> None:
+    kept: list[Any] = []
+
+    class Leaks(Workflow):
+        async def execute(self, workflow_task: WorkflowTask, astune_proxy: Any) -> WorkflowOutput:
+            kept.append(astune_proxy)
+            return WorkflowOutput(reward=0.0)
+
+    await make(Leaks).run_episode(a_task())
+    with pytest.raises(EpisodeError, match="the episode is over"):
+        await kept[0].chat(a_task().init_messages)
 
 
 async def test_an_agent_that_never_stops_is_judged_on_what_it_has(make: Make) -> None:

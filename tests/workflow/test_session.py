@@ -173,3 +173,12 @@ async def test_a_closed_session_samples_no_more(renderer: ChatRenderer) -> None:
     session.close(EpisodeTimeout("over"))
     with pytest.raises(EpisodeTimeout, match="over"):
         await session.chat([USER])
+
+
+async def test_what_a_workflow_does_to_its_message_leaves_the_record_alone(renderer: ChatRenderer) -> None:
+    session = session_of(renderer, [call_text("print(18)")])
+    answer, turn = await session.chat([USER], [CODE_TOOL])
+    answer["tool_calls"][0]["arguments"]["code"] = "changed"
+    answer["content"] = "changed"
+    assert turn.message["content"] == "Compute it."
+    assert turn.message["tool_calls"][0]["arguments"] == {"code": "print(18)"}
