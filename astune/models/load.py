@@ -119,7 +119,7 @@ def _load_config(folder: Path) -> PretrainedConfig:
     if not (folder / "config.json").is_file():
         raise ModelError(f"model folder {folder} has no config.json: it is not a transformers model")
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except _LOAD_ERRORS as error:
         raise ModelError(
             f"{folder / 'config.json'} cannot be used: {_first_line(error)}. (Models that need code of their own are "
@@ -149,8 +149,10 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _load_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    auto: Any = AutoModelForCausalLM  # its annotations do not know output_loading_info
+    model: PreTrainedModel
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = auto.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -164,8 +166,7 @@ def _load_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> P
         # transformers would go on with random numbers in their place.
         named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise ModelError(f"the weights in {folder} lack {len(missing)} tensors that its config.json asks for: {named}")
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
 
 
 def _first_line(error: BaseException) -> str:
