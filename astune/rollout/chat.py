@@ -16,6 +16,7 @@ from renderers import DefaultRendererConfig, Qwen3RendererConfig, config_from_na
 from renderers.base import MODEL_RENDERER_MAP
 
 from astune.errors import ModelError
+from astune.rollout.lean_tokenizer import LeanTokenizer
 from astune.rollout.messages import INVALID_TOOL_CALL, Message, renderable
 
 Tools = list[dict[str, Any]]
@@ -193,10 +194,9 @@ def _named(tokenizer: Any, name: str) -> ChatRenderer:
 
 
 def _qwen3(tokenizer: Any) -> ChatRenderer:
-    always = Qwen3RendererConfig(thinking_retention="all")
-    return ChatRenderer(
-        tokenizer, create_renderer(tokenizer, Qwen3RendererConfig()), create_renderer(tokenizer, always)
-    )
+    lean = LeanTokenizer(tokenizer)
+    configs = Qwen3RendererConfig(), Qwen3RendererConfig(thinking_retention="all")
+    return ChatRenderer(tokenizer, *(create_renderer(lean, config) for config in configs))
 
 
 def _renders_like_qwen3(tokenizer: Any) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from astune.errors import ModelError
 from astune.rollout.chat import ChatRenderer, pick_renderer
+from astune.rollout.lean_tokenizer import LeanTokenizer
 from astune.rollout.messages import MessageError, message_key, normalise_messages
 from tests.rollout.fake_engine import (
     CODE_TOOL,
@@ -204,3 +205,10 @@ def test_normalising_twice_changes_nothing(content: str, arguments: dict[str, An
     call = {"function": {"name": "f", "arguments": json.dumps(arguments)}}
     once = normalise_messages([{"role": "assistant", "content": [{"text": content}], "tool_calls": [call]}])
     assert normalise_messages(once) == once
+
+
+@given(text=st.text(st.characters(codec="utf-8")) | st.sampled_from(["assistant\n", "<|im_start|>user\n", "\n"]))
+def test_the_lean_tokenizer_encodes_as_the_full_one(qwen3: ChatRenderer, text: str) -> None:
+    lean = LeanTokenizer(qwen3.tokenizer)
+    for _ in range(2):
+        assert lean.encode(text, add_special_tokens=False) == qwen3.tokenizer.encode(text, add_special_tokens=False)
