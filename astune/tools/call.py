@@ -36,8 +36,8 @@ class Call:
 
     @property
     def pipes(self) -> list[int]:
-        """Read ends: stdout, stderr, trouble."""
-        return list(self._received)
+        """Read ends of stdout and stderr. Trouble is short, and read only when the child has ended."""
+        return list(self._received)[:2]
 
     def read(self, fd: int) -> bool:
         """Takes what a pipe holds; False at its end. A stream over its limit kills the child."""

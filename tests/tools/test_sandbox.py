@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from astune.errors import SandboxError
-from astune.tools import confine
+from astune.tools import confine, levels, seccomp
 from astune.tools.call import Call
 from astune.tools.sandbox import ENVIRONMENT, Sandbox
 from astune.tools.types import SandboxLevel, SandboxLimits, SandboxStop
@@ -188,19 +189,22 @@ async def test_close_ends_the_calls_that_run() -> None:
 
 def test_everything_dies_with_the_client() -> None:
     script = (
-        "import threading, time; from astune.tools.sandbox import *; s = Sandbox(); s.start();"
+        "import os, threading, time; from astune.tools.sandbox import *; s = Sandbox(); s.start();"
         "sleep = ('import time; time.sleep(600)', SandboxLimits(seconds=600));"
         "threading.Thread(target=s.run_sync, args=sleep).start();"
-        "time.sleep(.2); print(s.pid, flush=True); time.sleep(600)"
+        "time.sleep(.2); heir = os.fork() or time.sleep(600); print(s.pid, heir, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
-        warm_parent = int(client.stdout.readline())
+        warm_parent, heir = map(int, client.stdout.readline().split())
         family = [warm_parent, *descendants(warm_parent)]
         client.kill()
     assert len(family) >= 2
-    for pid in family:
-        wait_until_gone(pid)
+    try:
+        for pid in family:
+            wait_until_gone(pid)
+    finally:
+        os.kill(heir, signal.SIGKILL)  # it held the client's end of the socket open all the time
 
 
 def test_fork_of_the_client_starts_its_own_warm_parent(kernel: Sandbox) -> None:
@@ -254,6 +258,13 @@ def test_missing_level_is_named_when_none_is_required() -> None:
     level, reason, stdout = (part.strip() for part in without_landlock(script).split("|"))
     assert (level, stdout) == (SandboxLevel.PROCESS, "18")
     assert "no Landlock" in reason
+
+
+def test_probe_notices_a_hole(kernel: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_everything = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)
+    monkeypatch.setattr(seccomp, "build", lambda pid: allow_everything)
+    probe, _ = levels.probe([], SandboxLevel.KERNEL)
+    assert (probe.level, probe.reason) == (SandboxLevel.PROCESS, "socket was not stopped")
 
 
 def test_probe_command_prints_the_level() -> None:
