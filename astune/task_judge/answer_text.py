@@ -12,12 +12,14 @@ import re
 #: Texts longer than this are not searched for an answer, and answers longer than the second are not graded.
 MAX_TEXT = 100_000
 MAX_ANSWER = 1_000
+_MAX_NESTING = 4
 
 # JSON written with one backslash turns ``\boxed`` into backspace + "oxed" and ``\fbox`` into form feed + "box".
 _BOX = r"(?:\\{1,2}(?:boxed|fbox)|\x08oxed|\x0cbox)"
 _BOX_COMMAND = re.compile(_BOX + r"(?![A-Za-z])")
-_BRACE = re.compile(rf"(?P<box>{_BOX}\s*\{{)|\\.|(?P<open>\{{)|(?P<close>\}})", re.DOTALL)
-_LEAD_IN = re.compile(r"\banswer\s*(?:\*\*)?\s*(?:is|was|:|=)\s*:?\s*(?:\*\*)?", re.IGNORECASE)
+_BRACE = re.compile(rf"(?P<box>{_BOX}\s{{0,9}}\{{)|\\.|(?P<open>\{{)|(?P<close>\}})", re.DOTALL)
+# Bounded repetition, so that no text takes quadratic time.
+_LEAD_IN = re.compile(r"\banswer\s{0,9}(?:\*\*)?\s{0,9}(?:is|was|:|=)\s{0,9}:?\s{0,9}(?:\*\*)?", re.IGNORECASE)
 
 
 def extract_boxed(text: str) -> str | None:
@@ -47,12 +49,12 @@ def committed_answer(text: str) -> str | None:
     if len(text) > MAX_TEXT:
         return None
     answer = extract_boxed(text)
-    while answer is not None and (inner := extract_boxed(answer)) is not None:
-        answer = inner
+    for _ in range(_MAX_NESTING):
+        answer = answer if answer is None else extract_boxed(answer) or answer
     if answer is None:
-        if _BOX_COMMAND.search(text):
-            return None
         answer = _after_last_marker(text)
+    if _BOX_COMMAND.search(answer):
+        return None
     answer = answer.strip()
     return answer if 0 < len(answer) <= MAX_ANSWER else None
 

@@ -68,5 +68,9 @@ def test_a_text_past_the_length_limit_is_not_searched() -> None:
     assert committed_answer("x" * MAX_TEXT + r"\boxed{18}") is None
 
 
+def test_boxes_nested_without_end_are_no_answer() -> None:
+    assert committed_answer("\\boxed{" * 9_000 + "18" + "}" * 9_000) is None
+
+
 def test_many_open_boxes_are_searched_in_one_pass() -> None:
     assert extract_boxed("\\boxed{" * 14_000) is None
