@@ -26,6 +26,9 @@ _QWEN3_TOKENS = (
     "<tool_response>", "</tool_response>", "</think>",
 )  # fmt: skip
 
+#: Takes an answer's place where only what follows it is wanted.
+_STAND_IN = "The answer stands here."
+
 _PROBE_TOOLS: Tools = [
     {
         "type": "function",
@@ -111,19 +114,33 @@ class ChatRenderer:
     def _bridge_by_template(
         self, history: Sequence[Message], ids: Sequence[int], new: Sequence[Message], tools: Tools | None
     ) -> list[int] | None:
-        """What the template adds after the history, put behind the ids that were sampled.
+        """Puts behind the sampled ids what the template writes after the answer.
 
-        The two renderings differ from ``ids`` at most in how the sampled text is tokenised, so only
-        what follows the last turn's closing token is taken from them.
+        A stand-in takes the answer's place, so that the template's own spelling of the answer plays no part. Where
+        the conversation before it is not rendered as it was (a template that drops old reasoning), there is no bridge.
         """
-        prepared = [renderable(message) for message in history]
-        before = list(self.renderer.render_ids(prepared, tools=tools or None))
-        after = self._render([*history, *new], tools or None)
-        closes = [position for position, token in enumerate(before) if token in self.stop_token_ids]
-        if after[: len(before)] != before or not closes:
+        if any(message.get("reasoning_content") for message in history):
             return None
+        before = self._template_text(history[:-1], tools)
+        calls = history[-1].get("tool_calls")
+        stand_in = {"role": "assistant", "content": _STAND_IN} | ({"tool_calls": calls} if calls else {})
+        after = self._template_text([*history[:-1], stand_in, *new], tools)
+        if not after.startswith(before + _STAND_IN):
+            return None
+        rest = after[len(before) + len(_STAND_IN) :]
+        closes = [self.decode([token]) for token in self.stop_token_ids]
+        end = min((rest.index(close) for close in closes if close in rest), default=None)
+        if end is None or any(close in json.dumps(calls) for close in closes):
+            return None
+        tail = list(self.tokenizer.encode(rest[end:], add_special_tokens=False))
         closed = ids[-1] in self.stop_token_ids
-        return list(ids) + after[closes[-1] + (1 if closed else 0) :]
+        return list(ids) + (tail[1:] if closed else tail)
+
+    def _template_text(self, messages: Sequence[Message], tools: Tools | None) -> str:
+        prepared = [renderable(message) for message in messages]
+        options: dict[str, Any] = {"tools": tools} if tools else {}
+        text = self.tokenizer.apply_chat_template(prepared, tokenize=False, add_generation_prompt=True, **options)
+        return str(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Returns the text of ``ids``, special tokens included."""
@@ -215,7 +232,8 @@ def _tool_parser(tokenizer: Any) -> str | None:
 
 
 def _has_token(tokenizer: Any, token: str) -> bool:
-    return tokenizer.convert_tokens_to_ids(token) not in (None, tokenizer.unk_token_id)
+    token_id = tokenizer.convert_tokens_to_ids(token)
+    return token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == token
 
 
 def _stop_token_ids(tokenizer: Any, renderer: Any) -> tuple[int, ...]:

@@ -12,10 +12,13 @@ class LeanTokenizer:
     """Encodes and decodes as ``tokenizer`` does; everything else is passed on to it.
 
     Rendering one turn encodes a dozen fragments of scaffold (``"assistant\\n"``): short texts are encoded once.
-    It is not callable, so that a renderer does not ask for character offsets, which nobody reads here.
+    It is not callable, so that a renderer does not ask for character offsets, which nobody reads here. And it
+    names no unknown token: byte-level tokenizers need none, but Qwen's class names ``<|endoftext|>``, and the
+    renderers would then take that for a token that is missing.
     """
 
     __call__ = None
+    unk_token_id = None
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

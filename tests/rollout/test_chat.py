@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer, Qwen2Tokenizer
 
 from astune.errors import ModelError
+from astune.models import nano
 from astune.rollout.chat import ChatRenderer, pick_renderer
 from astune.rollout.lean_tokenizer import LeanTokenizer
 from astune.rollout.messages import MessageError, message_key, normalise_messages
@@ -45,9 +48,7 @@ def parsed(renderer: ChatRenderer, text: str) -> dict[str, Any]:
 
 
 def test_the_bundled_policy_gets_qwen3s_renderer() -> None:
-    from astune.models.nano.tokenizer import train_tokenizer
-
-    assert pick_renderer(train_tokenizer(["2 + 3 apples"], 512)).name == "qwen3"
+    assert pick_renderer(AutoTokenizer.from_pretrained(nano.NANO_PATH)).name == "qwen3"
 
 
 def test_qwen3_tokens_without_a_template_get_qwen3s_renderer(qwen3: ChatRenderer) -> None:
@@ -63,6 +64,14 @@ def test_qwen25_keeps_its_own_template(qwen25: ChatRenderer) -> None:
 
 def test_a_template_that_differs_from_qwen3s_wins_over_the_tokens() -> None:
     assert pick_renderer(small_tokenizer(QWEN3_TOKENS, QWEN25_TEMPLATE)).name == "default"
+
+
+def test_qwens_own_tokenizer_class_gets_qwen3s_renderer(tmp_path: Path) -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    made = Qwen2Tokenizer.from_pretrained(tmp_path)
+    assert made.unk_token == "<|endoftext|>"
+    assert pick_renderer(made).name == "qwen3"
 
 
 def test_no_template_and_no_known_tokens_is_an_error_with_a_remedy() -> None:
@@ -158,6 +167,17 @@ class TestEachFamily:
         )
         assert bridged is not None
         assert spelled in renderer.decode(bridged)
+
+
+def test_a_template_that_opens_thinking_in_its_last_answer_is_bridged() -> None:
+    template = (Path(nano.__file__).parent / "chat_template.jinja").read_text()
+    renderer = pick_renderer(small_tokenizer(template=template), "default")
+    prompt, completion = renderer.render(OPENING, [CODE_TOOL]), said(renderer, call_text("print(1)"))
+    history = [*OPENING, *normalise_messages([renderer.parse(completion, prompt)])]
+    new = [{"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}]
+    bridged = renderer.bridge(history, prompt + completion, len(prompt), new, [CODE_TOOL])
+    assert bridged is not None
+    assert renderer.decode(bridged) == renderer.decode(renderer.render([*history, *new], [CODE_TOOL]))
 
 
 def test_reasoning_is_dropped_by_qwen3s_template_so_a_user_message_is_not_bridged(qwen3: ChatRenderer) -> None:
