@@ -8,7 +8,6 @@ add floats in another order; their measured rates agree within the noise of samp
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from random import Random
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
 from astune.models.nano.recipe import ChatText, Sample, conversations, tokenise
 from astune.models.nano.tokenizer import MAX_CONTEXT, train_tokenizer
@@ -60,14 +59,14 @@ SMOKE = Recipe(
 )
 
 
-def build_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
+def build_tokenizer(recipe: Recipe) -> Qwen2Tokenizer:
     """Trains the tokenizer on the recipe's conversations."""
     template_only = train_tokenizer([], 400)  # renders prompts before there is a vocabulary
     chats = conversations(ChatText(template_only), recipe.tokenizer_conversations, recipe.seed)
     return train_tokenizer(("".join(segment.text for segment in chat) for chat in chats), recipe.vocab_size)
 
 
-def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+def build_model(recipe: Recipe, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     """The untrained model."""
     torch.manual_seed(recipe.seed)
     config = Qwen2Config(
@@ -95,7 +94,7 @@ def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForC
     return model
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[list[Sample]]:
+def batches(tokenizer: Qwen2Tokenizer, recipe: Recipe) -> Iterator[list[Sample]]:
     """Batches of fresh conversations without end, each of samples of similar length."""
     chat = ChatText(tokenizer)
     for chunk in count(1):
@@ -134,7 +133,7 @@ def _optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
     return [muon, adam]
 
 
-def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> None:
+def train(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, recipe: Recipe) -> None:
     """Trains for ``recipe.tokens`` tokens: linear warm-up, then a cosine to zero."""
     optimisers = _optimisers(model, recipe)
     peaks = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
@@ -162,14 +161,10 @@ def train(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
     model.eval()
 
 
-def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, folder: Path) -> None:
     """Writes weights, tokenizer, chat template and configuration."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # The name that every version of transformers knows for a tokenizer that is its tokenizer.json alone.
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def main() -> None:

@@ -62,9 +62,13 @@ class ChatText:
         key = json.dumps([messages[:-1], tools])
         if key not in self._cache:
             probe = [*messages[:-1], messages[-1] | {"content": marker}]
-            self._cache[key] = self._tokenizer.apply_chat_template(
-                probe, tools=tools, add_generation_prompt=True, tokenize=False
+            rendered = self._tokenizer.apply_chat_template(
+                probe,
+                tools=list(tools) if tools else None,
+                add_generation_prompt=True,
+                tokenize=False,
             )
+            self._cache[key] = str(rendered)
         return self._cache[key].replace(marker, messages[-1]["content"])
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""The policy's tokenizer: byte-level BPE with Qwen's special tokens, trained on the recipe's own text.
+"""The policy's tokenizer: a ``Qwen2Tokenizer`` with a small vocabulary, trained on the recipe's own text.
 
-Three choices keep episodes short. Digits are tokens of their own, and an operator with its two spaces is
-one, so numbers are copied token by token. ``\\n`` inside a JSON string is one token. And the fixed wording of
-prompts and calls (tool schemas, system prompts, call scaffolds) is a list of phrases, each one token.
+Digits are tokens of their own, as in Qwen. Added tokens keep episodes short: operators with their two
+spaces, ``\\n`` inside a JSON string, and the fixed wording of prompts and calls (tool schemas, system
+prompts, call scaffolds), a list of phrases of one token each.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+from transformers import Qwen2Tokenizer
 
 from astune.models.nano.prompts import (
     CRITIQUE_SYSTEM,
@@ -30,17 +30,8 @@ MAX_CONTEXT = 2048
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>")
 MARKUP_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
 
-_PATTERN = (
-    r" (?:=|\+|-|\*|//) "  # an operator with its spaces
-    r"|\\n|\\"  # a JSON-escaped newline
-    r"|print\("
-    r"|'(?:s|t|re|ve|m|ll|d)(?!\p{L})"
-    r"| ?\p{L}+"
-    r"|\p{N}"  # one digit
-    r"| ?[^\s\p{L}\p{N}\\]+"
-    r"|\n"
-    r"|\s"
-)
+#: Words of the policy's code that are one token each; the pre-tokenizer of Qwen would split them.
+CODE_TOKENS = (" = ", " + ", " - ", " * ", " // ", "\\n", "print(")
 
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
@@ -86,34 +77,38 @@ def phrases() -> list[str]:
 
 
 def _without_phrases(texts: Iterable[str]) -> Iterator[str]:
-    known = sorted((*CONTROL_TOKENS, *MARKUP_TOKENS, *phrases()), key=len, reverse=True)
+    known = sorted((*CONTROL_TOKENS, *MARKUP_TOKENS, *CODE_TOKENS, *phrases()), key=len, reverse=True)
     splitter = re.compile("|".join(map(re.escape, known)))
     for text in texts:
         yield from filter(None, splitter.split(text))
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     """Trains the tokenizer on rendered conversations; ``vocab_size`` counts everything."""
-    fixed = phrases()
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_PATTERN), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    added = (*MARKUP_TOKENS, *CODE_TOKENS, *phrases())
+    blank = Qwen2Tokenizer().backend_tokenizer
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = blank.normalizer
+    # No token holds a newline beside anything else: a turn reads the same wherever it is cut.
+    newline = pre_tokenizers.Split("\n", "isolated")
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([newline, blank.pre_tokenizer])
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(CONTROL_TOKENS) - len(MARKUP_TOKENS) - len(fixed),
+        vocab_size=vocab_size - len(CONTROL_TOKENS) - len(added),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         min_frequency=2,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_without_phrases(texts), trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in (*MARKUP_TOKENS, *fixed)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",  # noqa: S106 - not a password
-        pad_token="<|endoftext|>",  # noqa: S106
+    bpe.train_from_iterator(_without_phrases(texts), trainer)
+    model = json.loads(bpe.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(pair) for pair in model["merges"]],
+        unk_token=None,  # the default, <|endoftext|>, would make that token look unknown to renderers
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
         model_max_length=MAX_CONTEXT,
-        clean_up_tokenization_spaces=False,
         chat_template=_TEMPLATE.read_text(encoding="utf-8"),
     )
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS], True)
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
+    return tokenizer
