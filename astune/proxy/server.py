@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from astune.errors import ContextOverflow, EpisodeError
+from astune.errors import ContextOverflow, EngineError, EpisodeError
 from astune.proxy.protocol import ChatRequest, RequestError, chunks, completion, read_request
 from astune.rollout.messages import Message, MessageError
 from astune.trace import Turn
@@ -161,6 +161,8 @@ class ModelServer:
             raise RequestError(400, str(error), "context_length_exceeded", "messages") from error
         except EpisodeError as error:
             raise RequestError(400, str(error), error.kind) from error
+        except EngineError as error:
+            raise RequestError(500, str(error), "engine_failed") from error
         except MessageError as error:
             raise RequestError(400, str(error), "invalid_value", "messages") from error
 

@@ -16,7 +16,7 @@ from astune.rollout.chat import ChatRenderer, pick_renderer
 from astune.rollout.session import ChatSession
 from astune.rollout.types import Sampling
 from astune.workflow.astune_proxy import AstuneProxy
-from tests.rollout.fake_engine import CODE_TOOL, FakeScriptedEngine, call_text, small_tokenizer
+from tests.rollout.fake_engine import CODE_TOOL, FakeScriptedEngine, Script, call_text, small_tokenizer
 
 USER = {"role": "user", "content": "How many?"}
 SCRIPT = [call_text("print(18)"), "The answer is \\boxed{18}."]
@@ -34,7 +34,7 @@ def server() -> Iterator[ModelServer]:
 
 
 def proxy_of(
-    renderer: ChatRenderer, server: ModelServer, script: list[str] | None = None, max_context: int = 4096
+    renderer: ChatRenderer, server: ModelServer, script: Script | list[str] | None = None, max_context: int = 4096
 ) -> AstuneProxy:
     engine = FakeScriptedEngine(renderer.tokenizer, script or SCRIPT, max_context=max_context)
     return AstuneProxy(ChatSession(engine, renderer, Sampling(max_tokens=512)), server)
@@ -156,6 +156,13 @@ async def test_a_clients_temperature_does_not_move_the_runs_sampling(
     engine = proxy.session.engine
     assert isinstance(engine, FakeScriptedEngine)
     assert [(s.temperature, s.max_tokens) for s in engine.samplings] == [(1.0, 7)]
+
+
+async def test_an_engine_that_breaks_is_a_server_error(renderer: ChatRenderer, server: ModelServer) -> None:
+    proxy = proxy_of(renderer, server, lambda *_: str(1 / 0))
+    async with client_of(proxy) as client:
+        with pytest.raises(openai.InternalServerError, match="division by zero"):
+            await client.chat.completions.create(model="astune", messages=[USER])
 
 
 async def test_an_ended_episode_says_why(client: openai.AsyncOpenAI, proxy: AstuneProxy) -> None:
