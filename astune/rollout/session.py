@@ -193,6 +193,8 @@ class ChatSession:
         rendered = self.renderer.render(messages, tools)
         if rendered[: len(ids)] == ids:
             return rendered, branch
+        if branch or any(message["role"] == "assistant" for message in messages[known:]):
+            return rendered, SplitReason.EDITED_HISTORY
         same_text = self.renderer.decode(rendered).startswith(self.renderer.decode(ids))
         return rendered, SplitReason.RETOKENISATION if same_text else SplitReason.TEMPLATE
 

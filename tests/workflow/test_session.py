@@ -75,6 +75,15 @@ async def test_a_deleted_hint_is_edited_history(renderer: ChatRenderer) -> None:
     assert reasons == {"edited_history": 1}
 
 
+async def test_a_deleted_hint_is_edited_history_also_where_the_answers_spelling_is_odd(renderer: ChatRenderer) -> None:
+    odd = '<tool_call>\n{ "arguments" : {"code": "print(1)"}, "name": "execute_python_code" }\n</tool_call>'
+    session = session_of(renderer, [odd, "Eighteen.", "So \\boxed{18}."])
+    first, _ = await session.chat([USER], [CODE_TOOL])
+    second, _ = await session.chat([USER, first, TOOL, HINT], [CODE_TOOL])
+    await session.chat([USER, first, TOOL, second, HINT], [CODE_TOOL])
+    assert session.trajectories()[1] == {"edited_history": 1}
+
+
 async def test_a_shortened_answer_in_the_history_is_edited_history(renderer: ChatRenderer) -> None:
     session = session_of(renderer, ["A long answer.", "B"])
     await session.chat([USER])
