@@ -25,6 +25,8 @@ distributed release.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 (failed), 2 (bad input), 130 (stopped by Ctrl-C)."""
+    # Read when torch is loaded. Spinning threads would take the cores away from the tools that run meanwhile.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments.pop(0) if arguments and arguments[0] in _COMMANDS else "train"
     make_parser, run_command = _COMMANDS[command]

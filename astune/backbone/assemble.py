@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from astune.rollout.engine import LocalEngine
 from astune.rollout.runner import EpisodeLimits, EpisodeRunner
 from astune.rollout.types import Sampling
 from astune.task_judge.registry import resolve_judge
+from astune.task_judge.symbolic import require_level
 from astune.task_judge.types import Judge
 from astune.tools.python_tool import record_tool_calls, use_sandbox
 from astune.tools.sandbox import Sandbox
@@ -74,7 +76,7 @@ def run_parts(config: AstuneConfig, *, model_path: str | None = None, trainable:
         UserError: a part cannot be built from what the configuration says.
         SandboxError: the sandbox does not reach the level that is required.
     """
-    transformers_logging.disable_progress_bar()
+    _quieten_libraries()
     set_threads(config.trainer.threads)
     torch.manual_seed(config.seed)
     # What costs little is checked before what costs much: a misspelt class fails at once, not after loading.
@@ -98,8 +100,10 @@ def run_parts(config: AstuneConfig, *, model_path: str | None = None, trainable:
         top_p=config.rollout.top_p,
         stop_token_ids=tuple(renderer.stop_token_ids),
     )
-    required = None if config.rollout.sandbox.require == "none" else config.rollout.sandbox.require
-    with Sandbox(require=required, limits=config.rollout.sandbox.limits) as sandbox:
+    limits = config.rollout.sandbox
+    required = None if limits.require == "none" else limits.require
+    require_level(required)  # graders run model-written text: they are held to the same level as tools
+    with Sandbox(require=required, limits=limits.limits, preload=limits.preload) as sandbox:
         server = ModelServer()
         try:
             runner = EpisodeRunner(
@@ -127,6 +131,12 @@ def episode_tools(sandbox: Sandbox) -> Iterator[list[ToolCall]]:
     """Opens the tools of one episode: they run in ``sandbox``, and each call is appended to what is yielded."""
     with use_sandbox(sandbox), record_tool_calls() as calls:
         yield calls
+
+
+def _quieten_libraries() -> None:
+    """The command has a progress display of its own, and episodes are recorded: no library needs to print beside it."""
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("as").setLevel(logging.ERROR)  # AgentScope's
 
 
 def set_threads(threads: int | None) -> None:

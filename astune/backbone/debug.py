@@ -37,7 +37,7 @@ def run(config: AstuneConfig, config_text: str) -> int:
     folder = RunFolder(f"{config.name}-debug", config.save_dir).create()
     folder.write_config(config_text)
     chosen = tasks[: config.trainer.prompts_per_step]
-    with run_parts(config) as parts:
+    with folder.lock(), run_parts(config) as parts:
         for label, text in parts.header(f"{config.task_reader.type}: {len(chosen)} of {len(tasks)}").lines():
             console.print(f"[dim]{label:>10}[/dim]  ", Text(text), highlight=False, soft_wrap=True)
         parts.runner.limits = replace(parts.runner.limits, seconds=_NO_LIMIT_SECONDS, concurrency=1)

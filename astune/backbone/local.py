@@ -36,7 +36,7 @@ def run(config: AstuneConfig, config_text: str) -> int:
     console = Console()
     tasks = read_splits(config.task_reader, config.evaluation.n_heldout)
     folder = RunFolder(config.name, config.save_dir).create()
-    with run_parts(config, trainable=True) as parts:
+    with folder.lock(), run_parts(config, trainable=True) as parts:
         tracker = _tracker(config, folder)
         training = _training_run(config, folder, parts, tasks, tracker)
         training.resume()

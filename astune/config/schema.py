@@ -126,9 +126,11 @@ class Sandbox(Section):
     seconds: float = Field(10.0, gt=0, description="Wall-clock limit of a call.")
     cpu_seconds: float = Field(10.0, gt=0, description="Processor time of a call.")
     memory_mb: int = Field(512, ge=16, description="Memory limit, MiB.")
-    processes: int = Field(1, ge=1, description="Number of processes, the first included.")
     file_mb: int = Field(8, ge=0, description="Largest file that a call may write, MiB.")
     output_kb: int = Field(64, ge=1, description="Output kept of each stream, KiB.")
+    preload: list[str] = Field(
+        [], description="Modules that tool code finds imported already (numpy, sympy): calls that use them start faster."
+    )
 
     @property
     def limits(self) -> SandboxLimits:
@@ -137,7 +139,6 @@ class Sandbox(Section):
             seconds=self.seconds,
             cpu_seconds=self.cpu_seconds,
             memory=self.memory_mb * 2**20,
-            processes=self.processes,
             file_size=self.file_mb * 2**20,
             output=self.output_kb * 2**10,
         )

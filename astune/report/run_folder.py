@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from astune.errors import CheckpointError, ConfigError
 from astune.files import atomic_write, storage_errors
@@ -64,6 +67,25 @@ class RunFolder:
         for path in (self.metrics, self.timings, self._evaluation_rows):
             _repair_tail(path)
         return self
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder for this process, so that two runs of one name cannot write into each other.
+
+        Raises:
+            CheckpointError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise CheckpointError(
+                f"another process is writing {self.path}: wait for it, or give this run a name of its own (name=...)"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def write_config(self, yaml_text: str) -> None:
         """Writes the configuration as resolved."""
