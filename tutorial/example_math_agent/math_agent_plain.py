@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 from astune.tools.python_tool import TOOL_SCHEMA, execute_python_code
-
 from astune.workflow.types import Workflow, WorkflowOutput, WorkflowTask
 
 system_prompt = (
