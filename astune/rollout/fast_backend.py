@@ -289,6 +289,7 @@ class FastBackend:
         hidden_RTN = torch.cat((shared_RTN, unseen_RTN), dim=-1)
         G = self._decoder.n_heads // K
         hidden_RXN = hidden_RTN if T == 1 else hidden_RTN.repeat_interleave(G, dim=1)
+        bias_RXN = torch.zeros(hidden_RXN.shape, device=device).masked_fill_(hidden_RXN, float("-inf"))
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = cache.k[layer], cache.v[layer]
@@ -296,7 +297,7 @@ class FastBackend:
             values.view(-1, E).index_copy_(0, where, v.reshape(-1, E).to(values.dtype))
             q_RKXE = (q * self._decoder.scaling).view(R, T, K, G, E).transpose(1, 2).reshape(R, K, T * G, E)
             own = slice(first, first + R)
-            out = attend_parts(q_RKXE, levels.levels, layer, keys[own, :, :used], values[own, :, :used], hidden_RXN)
+            out = attend_parts(q_RKXE, levels.levels, layer, keys[own, :, :used], values[own, :, :used], bias_RXN)
             return out.view(R, K, T, G, E).transpose(1, 2).reshape(R, T, K * G * E)
 
         return self._decoder.hidden(ids_RT, positions_RT, attend)
