@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,8 +109,8 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """A copy with every tensor on ``device``."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in tensors.items() if torch.is_tensor(value)})
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if torch.is_tensor(value)})
 
 
 def select(rows: Sequence[TrainRow], informative_P: Tensor, with_kl: bool = False) -> list[int]:

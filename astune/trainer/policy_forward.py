@@ -144,13 +144,12 @@ def _bucket_logits(model: nn.Module, batch: PackedBatch, rows: list[int]) -> tup
 def _score(logits_CV: Tensor, target_C: Tensor, temperature: float, with_entropy: bool) -> tuple[Tensor, Tensor]:
     """Log-probs of the targets and, without gradient, entropies (zeros where nobody asked)."""
     logits_CV = logits_CV.float() if temperature == 1.0 else logits_CV.float() / temperature
-    logp_C: Tensor = _LogProb.apply(logits_CV, target_C)
+    logp_C: Tensor = _LogProb.apply(logits_CV, target_C)  # type: ignore[no-untyped-call]
     return logp_C, _entropy(logits_CV.detach()) if with_entropy else torch.zeros_like(logp_C, requires_grad=False)
 
 
 def _entropy(logits_CV: Tensor) -> Tensor:
-    log_probs_CV = logits_CV.log_softmax(-1)
-    return -(log_probs_CV.exp() * log_probs_CV).sum(-1)
+    return logits_CV.logsumexp(-1) - torch.linalg.vecdot(logits_CV.softmax(-1), logits_CV)
 
 
 class _LogProb(torch.autograd.Function):
@@ -163,7 +162,7 @@ class _LogProb(torch.autograd.Function):
         return logits_CV.gather(-1, target_C[:, None])[:, 0] - normaliser_C
 
     @staticmethod
-    def backward(ctx: Any, gradient_C: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient_C: Tensor) -> tuple[Tensor, None]:
         logits_CV, target_C, normaliser_C = ctx.saved_tensors
         # d logp / d logits = onehot - softmax
         result_CV = (logits_CV - normaliser_C[:, None]).exp_().mul_(-gradient_C[:, None])
