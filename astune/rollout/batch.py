@@ -75,7 +75,7 @@ class RunningBatch:
 
     def fed_ids(self, row: int) -> list[int]:
         """What the model has seen of a row: everything but its last sampled token."""
-        ids = self.requests[row].prompt_ids + self._tokens[row, : int(self.sampled[row])].tolist()
+        ids: list[int] = self.requests[row].prompt_ids + self._tokens[row, : int(self.sampled[row])].tolist()
         return ids[:-1]
 
     def remove(self, leaving: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 from astune.errors import ContextOverflow, EngineError
 from astune.models.decoder import FastDecoder
@@ -68,7 +68,7 @@ class LocalEngine:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         *,
         deterministic: bool = True,
         max_context: int | None = None,
@@ -78,7 +78,7 @@ class LocalEngine:
         share_prefill: bool = True,
         reuse_cache: bool = True,
     ) -> None:
-        limit = getattr(model.config, "max_position_embeddings", None)
+        limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
         self._max_context = _context(max_context, limit)
         self._max_batch = max_batch
         self._straggler_seconds = straggler_seconds

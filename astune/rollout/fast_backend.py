@@ -49,7 +49,7 @@ class _Levels:
     """The shared levels of a set of rows, and which of their keys each row must not see."""
 
     def __init__(self, rows: Sequence[_Row], shape: CacheShape, old: _Levels | None = None) -> None:
-        self._empty = old._empty if old else KV(shape.zeros(1, 0)[:, 0], shape.zeros(1, 0)[:, 0])
+        self._empty: KV = old._empty if old else KV(shape.zeros(1, 0)[:, 0], shape.zeros(1, 0)[:, 0])
         roots = [row.root.kv if row.root else None for row in rows]
         stems = [row.stem.kv if row.stem else None for row in rows]
         self._packs: list[tuple[list[KV], SharedLevel] | None] = [

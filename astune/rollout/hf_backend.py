@@ -11,7 +11,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -129,11 +129,11 @@ class HFBackend:
     def _forward(self, cohort: _Cohort, ids_BT: Tensor) -> Tensor:
         """Logits ``[B, V]`` after the last of ``ids_BT``; advances the cohort's cache."""
         if self._cache_name is None:
-            return self._model(input_ids=ids_BT, **self._last_only).logits[:, -1]
+            return cast(Tensor, self._model(input_ids=ids_BT, **self._last_only).logits[:, -1])
         cache = {} if cohort.cache is None else {self._cache_name: cohort.cache}
         output = self._model(input_ids=ids_BT, use_cache=True, **cache, **self._last_only)
         cohort.cache = output[self._cache_name]
-        return output.logits[:, -1]
+        return cast(Tensor, output.logits[:, -1])
 
     def _select(self, cohort: _Cohort, rows: list[int]) -> None:
         """Keeps or repeats rows of a cohort."""

@@ -63,6 +63,14 @@ def test_logprobs_of_a_lora_policy_include_the_adapter() -> None:
     assert turn.logprobs == pytest.approx(plain_logprobs(model, turn), abs=1e-4)
 
 
+def test_a_model_without_a_cache_is_recomputed_each_step() -> None:
+    prompts = [*prompts_of_a_run(), *prompts_of_a_run()]
+    engine: Any = engine_for("gpt2")
+    engine._backend._cache_name = None
+    turns = together(*(engine.generate(p, greedy(6)) for p in prompts))
+    assert [turn.completion_ids for turn in turns] == [hf_greedy(build("gpt2"), p, 6) for p in prompts]
+
+
 def test_chunked_prefill_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [*prompts_of_a_run(), random_ids(90, 5)]
     whole = together(*(engine_for_each(prompts)))
