@@ -109,8 +109,12 @@ class PackedBatch:
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """A copy with every tensor on ``device``."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in values.items() if torch.is_tensor(value)})
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if torch.is_tensor(value):
+                moved[field.name] = value.to(device)
+        return replace(self, **moved)
 
 
 def select(rows: Sequence[TrainRow], informative_P: Tensor, with_kl: bool = False) -> list[int]:

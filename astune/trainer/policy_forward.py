@@ -149,7 +149,8 @@ def _score(logits_CV: Tensor, target_C: Tensor, temperature: float, with_entropy
 
 
 def _entropy(logits_CV: Tensor) -> Tensor:
-    return logits_CV.logsumexp(-1) - torch.linalg.vecdot(logits_CV.softmax(-1), logits_CV)
+    expected_C: Tensor = torch.linalg.vecdot(logits_CV.softmax(-1), logits_CV)
+    return logits_CV.logsumexp(-1) - expected_C
 
 
 class _LogProb(torch.autograd.Function):
