@@ -129,7 +129,8 @@ class Sandbox(Section):
     file_mb: int = Field(8, ge=0, description="Largest file that a call may write, MiB.")
     output_kb: int = Field(64, ge=1, description="Output kept of each stream, KiB.")
     preload: list[str] = Field(
-        [], description="Modules that tool code finds imported already (numpy, sympy): calls that use them start faster."
+        [],
+        description="Modules that tool code finds imported already (numpy, sympy): calls that use them start faster.",
     )
 
     @property
