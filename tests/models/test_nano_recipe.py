@@ -15,7 +15,6 @@ from astune.models.nano.habits import MODAL_HABIT, SHARES, Habit, Malformation, 
 from astune.models.nano.prompts import (
     AGENTSCOPE_TOOLS,
     CRITIQUE_SYSTEM,
-    MATH_SYSTEM,
     PLAIN_TOOLS,
     REFINE_SYSTEM,
     math_messages,
@@ -146,16 +145,35 @@ def test_system_prompts_are_those_of_the_seed():
     assert REFINE_SYSTEM.endswith("<answer>Clear, well-formatted solution with final answer in \\boxed{}</answer>")
 
 
-def test_prompt_and_tools_are_those_of_the_tutorial_agent():
+async def test_prompt_and_tools_are_those_of_the_tutorial_agent():
     pytest.importorskip("agentscope")
-    from agentscope.tool import Toolkit
+    from agentscope.message import TextBlock, ToolUseBlock
+    from agentscope.model import ChatModelBase, ChatResponse
 
-    from tutorial.example_math_agent.math_agent import execute_python_code, system_prompt
+    from astune.task_reader.types import Task
+    from astune.workflow.types import WorkflowTask
+    from tutorial.example_math_agent.math_agent import ExampleMathLearn
 
-    toolkit = Toolkit()
-    toolkit.register_tool_function(execute_python_code)
-    assert system_prompt == MATH_SYSTEM
-    assert json.dumps(toolkit.get_json_schemas()) == json.dumps(PLAIN_TOOLS)
+    class RecordingModel(ChatModelBase):
+        """Notes what it is asked, and answers at once."""
+
+        def __init__(self):
+            super().__init__("recording", stream=False)
+
+        async def __call__(self, messages, tools=None, **_):
+            self.messages, self.tools = messages, tools
+            arguments = {"result": "\\boxed{3}"}
+            call = ToolUseBlock(type="tool_use", id="1", name="generate_response", input=arguments)
+            return ChatResponse(content=[TextBlock(type="text", text="The answer is \\boxed{3}."), call])
+
+        def update_judge_input_dictionary(self, **fields):
+            self.fields = fields
+
+    model = RecordingModel()
+    task = Task("1", "How many?", init_messages=[{"role": "user", "content": "How many?"}])
+    await ExampleMathLearn().agentscope_execute(WorkflowTask(task), model)
+    assert model.messages == math_messages("How many?")
+    assert json.dumps(model.tools) == json.dumps(AGENTSCOPE_TOOLS)
 
 
 def test_observation_is_the_seed_s_form():

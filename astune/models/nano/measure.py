@@ -73,7 +73,7 @@ class Player:
         return asyncio.run(self._play(problems, temperature, seed))
 
     async def _play(self, problems: Sequence[NanoProblem], temperature: float, seed: int) -> list[Play]:
-        engine = LocalEngine(self.model, deterministic=False)
+        engine = LocalEngine(self.model)
         coroutines = []
         for index, problem in enumerate(problems):
             block = index // len(FAMILIES)  # families take turns: every family meets both tool sets

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from astune.tools.python_tool import TOOL_SCHEMA
+
 Message = dict[str, Any]
 
 #: Of the math agent in tutorial/example_math_agent/math_agent.py, to the letter.
@@ -32,19 +34,7 @@ Use the standard format:
 <think>Your unstructured internal reasoning</think>
 <answer>Clear, well-formatted solution with final answer in \\boxed{}</answer>"""  # noqa: W291
 
-EXECUTE_PYTHON_CODE: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "execute_python_code",
-        "parameters": {
-            "properties": {"code": {"description": "The Python code to run.", "type": "string"}},
-            "required": ["code"],
-            "type": "object",
-        },
-        "description": "Run Python code in a sandbox. Only what the code prints comes back, as stdout.",
-    },
-}
-
+#: What AgentScope offers besides the tool, with ``structured_model=FinalResult``.
 GENERATE_RESPONSE: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -58,9 +48,9 @@ GENERATE_RESPONSE: dict[str, Any] = {
     },
 }
 
-#: What AgentScope offers with ``structured_model=FinalResult``, and what the plain workflow offers.
-AGENTSCOPE_TOOLS: list[dict[str, Any]] = [EXECUTE_PYTHON_CODE, GENERATE_RESPONSE]
-PLAIN_TOOLS: list[dict[str, Any]] = [EXECUTE_PYTHON_CODE]
+#: The tools of the math agent on AgentScope, and of the plain workflow.
+AGENTSCOPE_TOOLS: list[dict[str, Any]] = [TOOL_SCHEMA, GENERATE_RESPONSE]
+PLAIN_TOOLS: list[dict[str, Any]] = [TOOL_SCHEMA]
 
 #: What a workflow answers to a tool call that does not parse.
 INVALID_CALL_OBSERVATION = "FunctionNotFoundError: Cannot find the function named invalid_tool_call"

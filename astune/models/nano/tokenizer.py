@@ -11,18 +11,19 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 
 from astune.models.nano.prompts import (
     CRITIQUE_SYSTEM,
-    EXECUTE_PYTHON_CODE,
     GENERATE_RESPONSE,
     INVALID_CALL_OBSERVATION,
     MATH_SYSTEM,
     REFINE_SYSTEM,
 )
+from astune.tools.python_tool import TOOL_SCHEMA
 
 MAX_CONTEXT = 2048
 
@@ -36,10 +37,10 @@ CODE_TOKENS = (" = ", " + ", " - ", " * ", " // ", "\\n", "print(")
 _TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
-def _schema_phrases(tool: dict[str, object]) -> list[str]:
-    """Everything in a tool's JSON after its name, as one phrase."""
+def _after_name(tool: dict[str, Any]) -> str:
+    """Everything in a tool's JSON after its name."""
     text = json.dumps(tool, ensure_ascii=False)
-    return [text[text.index('", "parameters"') :]]
+    return text[text.index('", "parameters"') :]
 
 
 def phrases() -> list[str]:
@@ -51,9 +52,9 @@ def phrases() -> list[str]:
         "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n",
         '{"type": "function", "function": {"name": "',
         "execute_python_code",
-        *_schema_phrases(EXECUTE_PYTHON_CODE),
+        _after_name(TOOL_SCHEMA),
         "generate_response",
-        *_schema_phrases(GENERATE_RESPONSE),
+        _after_name(GENERATE_RESPONSE),
         "\n</tools>\n\nFor each function call, return a json object with function name and arguments within ",
         " XML tags:\n",
         '{"name": <function-name>, "arguments": <args-json-object>}',
@@ -100,15 +101,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
     )
     bpe.train_from_iterator(_without_phrases(texts), trainer)
     model = json.loads(bpe.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(
-        vocab=model["vocab"],
-        merges=[tuple(pair) for pair in model["merges"]],
-        unk_token=None,  # the default, <|endoftext|>, would make that token look unknown to renderers
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        model_max_length=MAX_CONTEXT,
-        chat_template=_TEMPLATE.read_text(encoding="utf-8"),
-    )
+    arguments: dict[str, Any] = {
+        "vocab": model["vocab"],
+        "merges": [tuple(pair) for pair in model["merges"]],
+        "unk_token": None,  # the default, <|endoftext|>, would make that token look unknown to renderers
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "model_max_length": MAX_CONTEXT,
+        "chat_template": _TEMPLATE.read_text(encoding="utf-8"),
+    }
+    tokenizer = Qwen2Tokenizer(**arguments)
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL_TOKENS], True)
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in added])
     return tokenizer
