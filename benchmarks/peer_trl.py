@@ -51,9 +51,11 @@ class StepTimer(TrainerCallback):
         self._start = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Starts the clock."""
         self._start = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stops the clock."""
         self.seconds.append(time.perf_counter() - self._start)
 
 
@@ -119,7 +121,6 @@ def main() -> None:
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="constant",
         weight_decay=0.0,
-        adam_beta2=0.99,
         max_grad_norm=1.0,
         beta=0.0,
         loss_type="grpo",

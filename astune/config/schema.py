@@ -242,7 +242,7 @@ class Trainer(Section):
     cispo_max: float = Field(5.0, gt=0, description="Largest importance weight of cispo.")
     updates_per_batch: int = Field(1, ge=1, description="Optimiser steps on the episodes of one step.")
     micro_batch_tokens: int = Field(
-        16384, ge=1, description="Tokens in one forward and backward pass; further ones accumulate."
+        4608, ge=1, description="Tokens in one forward and backward pass; further ones accumulate."
     )
     threads: int | None = Field(None, ge=1, description="Threads of torch; null takes the number of cores.")
 

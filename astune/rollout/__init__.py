@@ -1,1 +1,1 @@
-"""Sampling episodes: engine, chat rendering, the recorder of model calls, the runner."""
+"""Rollouts: the engine that samples tokens, and the runner that makes episodes of them."""

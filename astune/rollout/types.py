@@ -45,3 +45,7 @@ class Engine(Protocol):
             ContextOverflow: the prompt leaves no room for ``max_tokens >= 1`` in the context.
         """
         ...
+
+    def weights_updated(self) -> None:
+        """Forgets every cached key and value. To be called after the weights have changed, while no request runs."""
+        ...

@@ -128,7 +128,7 @@ class TrainingRun:
         trainer = self.config.trainer
         torch.manual_seed(stream_seed(self.config.seed, step, "torch") & 0x7FFFFFFF)
         batch = batch_of_step(self.tasks, step, trainer.prompts_per_step, self.config.seed)
-        groups = await self._unless_stopped(self.runner.run_groups(batch, trainer.group_size, step=step))
+        groups = await self._unless_stopped(self._roll_out(batch, trainer.group_size, step, self.sampling))
         rolled_out = time.perf_counter()
         update = self.updater.update(groups, step)
         self.state.step = step + 1
@@ -183,9 +183,14 @@ class TrainingRun:
     async def evaluate(self, mode: str) -> tuple[Evaluation, list[Episode]]:
         """Runs every held-out task once, ``sampled`` at temperature 1 or ``greedy``."""
         sampling = replace(self.sampling, temperature=1.0 if mode == "sampled" else 0.0, top_p=1.0)
-        groups = await self.runner.run_groups(self.heldout, 1, step=EVALUATION_STREAM, sampling=sampling)
+        groups = await self._roll_out(self.heldout, 1, EVALUATION_STREAM, sampling)
         episodes = [episode for group in groups for episode in group.episodes]
         return evaluate(episodes, self.state.step, mode), episodes
+
+    async def _roll_out(self, tasks: Sequence[Task], group_size: int, step: int, sampling: Sampling) -> list[Group]:
+        """Episodes of ``tasks`` from an engine that remembers nothing: a resumed run has no older cache either."""
+        self.runner.engine.weights_updated()
+        return await self.runner.run_groups(tasks, group_size, step=step, sampling=sampling)
 
     def _note_best(self, evaluation: Evaluation) -> None:
         if evaluation.mode != "sampled" or self.state.step == 0 or not self.config.checkpoint.keep_best:
