@@ -4,7 +4,7 @@
 # clean   remove caches and the virtual environment (runs in saved_experiments/ stay)
 
 PYTHON ?= python3
-# For pip, e.g. PIP_FLAGS="--extra-index-url URL" for torch without CUDA.
+# For pip, e.g. PIP_FLAGS="--extra-index-url URL" with the address of PyTorch's CPU packages.
 PIP_FLAGS ?=
 ARGS ?=
 PYTEST_ARGS ?=
