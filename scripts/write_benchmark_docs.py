@@ -1,0 +1,185 @@
+"""Writes docs/benchmarks.md and its figure from the JSON in benchmarks/results.
+
+python scripts/write_benchmark_docs.py
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+FIGURE = ROOT / "docs" / "training_step.png"
+
+INTRODUCTION = """\
+# Benchmarks
+
+Generated from `benchmarks/results/*.json` by `python scripts/write_benchmark_docs.py`. Every number is from a script
+in `benchmarks/` that runs on any machine; ratios are between contenders of one run. Absolute times are those of one
+noisy two-core machine and no promise.
+"""
+
+
+def load(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table whose first column is text."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def machine(document: dict[str, Any]) -> str:
+    seen = document["environment"]
+    load_average = document.get("load_average")
+    busy = f", load average at the end {load_average[0]:.1f}" if load_average else ""
+    return f"Measured on {seen['processor']}, {seen['cores']} cores, torch {seen['torch']}{busy}.\n"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def main_job() -> str:
+    document = load("main_job")
+    rows = [
+        [
+            str(run["seed"]),
+            percent(run["success_before"]),
+            f"{percent(run['success_after'])} [{100 * run['ci95_after'][0]:.1f}, {100 * run['ci95_after'][1]:.1f}]",
+            percent(run["greedy_before"]),
+            percent(run["greedy_after"]),
+            *(percent(run["habits_after"][name]) for name in ("no_print", "premature_answer", "malformed_call")),
+            f"{run['train_seconds']:.0f} s",
+            f"{run['peak_rss_bytes'] / 2**30:.2f} GiB",
+        ]
+        for run in document["runs"]
+    ]
+    header = ["seed", "sampled before", "sampled after [95 %]", "greedy before", "greedy after"]
+    header += ["no print", "premature", "malformed", "training", "peak memory"]
+    first = document["runs"][0]
+    return (
+        "## The main job\n\n`python benchmarks/main_job.py`: the command behind `make train` under three seeds, "
+        f"{first['steps']} steps, {first['n_heldout']} held-out problems. The habits are those after training.\n\n"
+        + table(header, rows)
+        + "\n"
+        + machine(document)
+    )
+
+
+def training_step() -> str:
+    document = load("training_step")
+    names = {"single": "one turn", "agent": "multi-turn tool agent"}
+    rows = []
+    for result in document["results"]:
+        seconds = {name: statistics.median(values) for name, values in result["median_step_seconds"].items()}
+        low, high = result["speedup_range"]
+        rewards = {
+            name: f"{statistics.fmean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+            for name, values in result["reward_of_last_10_steps"].items()
+        }
+        rows.append(
+            [
+                names[result["task"]],
+                f"{seconds['trl']:.2f} s",
+                f"{seconds['astune']:.2f} s",
+                f"**{result['speedup_median']:.1f}** ({low:.1f} to {high:.1f})",
+                rewards["trl"],
+                rewards["astune"],
+            ]
+        )
+    header = ["job", "TRL, a step", "astune, a step", "times faster", "TRL, last 10 rewards", "astune, last 10 rewards"]
+    draw(document)
+    return (
+        "## A training step against TRL\n\n`python benchmarks/training_step.py`: GRPO on the bundled model, "
+        f"{document['steps']} steps, batch of 8 prompts x 8 samples, same problems, reward, learning rate and "
+        "optimiser, runs alternating. Medians over steps, then over seeds; in brackets the range over seeds.\n\n"
+        + table(header, rows)
+        + "\n![Reward of both trainers, one line a seed](training_step.png)\n\n"
+        "What limits each: TRL pads, prefills every repeated prompt, waits for the slowest row of a turn, runs "
+        "synchronous tools one after another and trains on groups whose rewards are equal. Ours is bound by small "
+        "matrix products on two cores: the decoding steps of the longest completion, then the backward pass.\n\n"
+        + machine(document)
+    )
+
+
+def draw(document: dict[str, Any]) -> None:
+    """Reward curves of both trainers, one line a seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    results = document["results"]
+    figure, axes = pyplot.subplots(1, len(results), figsize=(5 * len(results), 3.2), sharey=True, squeeze=False)
+    for axis, result in zip(axes[0], results, strict=True):
+        for name, colour in (("trl", "tab:orange"), ("astune", "tab:blue")):
+            for seed, run in enumerate(result["runs"][name]):
+                reward = smooth(run["reward"])
+                axis.plot(range(1, len(reward) + 1), reward, color=colour, alpha=0.8, label=name if seed == 0 else None)
+        axis.set_title({"single": "one turn", "agent": "multi-turn tool agent"}[result["task"]])
+        axis.set_xlabel("step")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("mean reward (trailing mean of 5)")
+    axes[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
+
+
+def smooth(values: list[float], window: int = 5) -> list[float]:
+    return [statistics.fmean(values[max(0, n - window + 1) : n + 1]) for n in range(len(values))]
+
+
+def tool_call() -> str:
+    document = load("tool_call")
+    return (
+        "## A sandboxed tool call\n\n`python benchmarks/tool_call.py`; the table is in [sandbox.md](sandbox.md).\n\n"
+        + machine(document)
+        if "environment" in document
+        else "## A sandboxed tool call\n\n`python benchmarks/tool_call.py`; the table is in [sandbox.md](sandbox.md).\n"
+    )
+
+
+def merging() -> str:
+    document = load("multi_turn_merging")
+    parts = [
+        "## Multi-turn: tokens forwarded and trained\n\n`python benchmarks/multi_turn_merging.py`: one batch of "
+        "64 two-turn episodes. Counts are exact.\n"
+    ]
+    for name, result in document["workflows"].items():
+        parts.append(f"\n### {name}: {result['episodes']} episodes, {result['turns']} turns\n\n")
+        rows = [
+            [setting, f"{c['prompt_tokens']:,.0f}", f"{c['prefill_tokens']:,.0f}", f"{c['forwarded']:,.0f}"]
+            for setting, c in result["rollout"].items()
+        ]
+        header = ["rollout", "prompt tokens asked for", "prompt tokens forwarded", "forwarded in all"]
+        parts.append(table(header, rows) + "\n")
+        rows = [
+            [
+                form,
+                f"{c['trained']:,}",
+                f"{c['forwarded_padded']:,}",
+                f"{c['forwarded_row_by_row']:,}",
+                f"{c['forwarded_shared_prefixes']:,}",
+                f"{c['cpu_seconds_padded']:.2f} s",
+                f"{c['cpu_seconds_shared_prefixes']:.2f} s",
+            ]
+            for form, c in result["training"].items()
+        ]
+        header = ["training rows", "trained tokens", "padded", "row by row", "shared prefixes"]
+        parts.append(table([*header, "CPU, padded", "CPU, shared"], rows))
+    return "".join(parts) + "\n" + machine(document)
+
+
+def main() -> None:
+    sections = [INTRODUCTION, main_job(), training_step(), tool_call(), merging()]
+    PAGE.write_text("\n".join(sections), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
