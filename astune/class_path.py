@@ -1,4 +1,4 @@
-"""From ``package.module->Class`` to the class, with errors that name what is wrong and what is near."""
+"""From ``package.module->Class``, or ``path/to/file.py->Class``, to the class; errors name what is wrong and near."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import zlib
 from pathlib import Path
 from types import ModuleType
 
@@ -17,16 +18,17 @@ def load_class(path: str, kind: str) -> type:
     """Imports the class that ``path`` names; modules are looked for in the working directory, too.
 
     Args:
-        path: ``package.module->Class``.
+        path: ``package.module->Class``, or ``path/to/file.py->Class``.
         kind: what it is for, as the messages say it (``"judge"``).
 
     Raises:
-        ConfigError: the form is wrong, or the module or the class does not exist or cannot be imported.
+        ConfigError: the form is wrong, or the file, module or class does not exist or cannot be imported.
     """
     where, arrow, name = (part.strip() for part in path.partition("->"))
     if not (where and arrow and name):
         raise ConfigError(f"{kind} {path!r}: expected 'package.module->Class'")
-    module = _import(where, f"{kind} {path!r}")
+    load = _load_file if where.endswith(".py") else _import
+    module = load(where, f"{kind} {path!r}")
     found = getattr(module, name, None)
     if not inspect.isclass(found):
         known = [key for key, value in vars(module).items() if inspect.isclass(value) and not key.startswith("_")]
@@ -45,6 +47,27 @@ def _import(where: str, subject: str) -> ModuleType:
             message = f"{subject}: no module {missing!r}{_suggest(where, _neighbours(where))}"
             raise ConfigError(f"{message}; it was looked for in {Path.cwd()} and the installed packages") from error
         raise ConfigError(f"{subject}: importing {where} failed: {type(error).__name__}: {error}") from error
+
+
+def _load_file(where: str, subject: str) -> ModuleType:
+    """Imports a file under a name of its own, once a process."""
+    file = Path(where)
+    if not file.is_file():
+        raise ConfigError(f"{subject}: no file {file} (from {Path.cwd()})")
+    name = f"astune_user_{file.stem}_{zlib.crc32(str(file.resolve()).encode()):08x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{subject}: {file} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's file raises while it is imported is a mistake in that file
+        del sys.modules[name]
+        raise ConfigError(f"{subject}: importing {file} failed: {type(error).__name__}: {error}") from error
+    return module
 
 
 def _neighbours(where: str) -> list[str]:

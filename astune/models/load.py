@@ -98,18 +98,19 @@ def load_policy(
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Refuses a tokenizer with ids that the model has no embedding for.
+    """Refuses a tokenizer with ids that the model has no embedding for, or with not half as many ids as those.
 
-    The other way round is normal: embeddings are often padded to a round size.
+    A few ids less are normal: embeddings are often padded to a round size.
     """
     ids: dict[str, int] = tokenizer.get_vocab()
     embedding: Any = model.get_input_embeddings()
     rows = int(embedding.num_embeddings)
     if not ids:
         raise ModelError(f"the tokenizer in {folder} has an empty vocabulary: its files are missing or damaged")
-    if max(ids.values()) >= rows:
+    largest = max(ids.values())
+    if largest >= rows or 2 * (largest + 1) < rows:
         raise ModelError(
-            f"the tokenizer in {folder} has token ids up to {max(ids.values())}, but the model has embeddings for "
+            f"the tokenizer in {folder} has token ids up to {largest}, but the model has embeddings for "
             f"{rows} tokens: they belong to different models. Copy the model's own tokenizer files into the folder, "
             "or resize the model's embeddings"
         )

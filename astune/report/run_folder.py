@@ -63,14 +63,14 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         probe = self.path / ".writable"
         atomic_write(probe, b"")
-        probe.unlink()
-        for path in (self.metrics, self.timings, self._evaluation_rows):
-            _repair_tail(path)
+        probe.unlink(missing_ok=True)  # two starts at once share its name
         return self
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the folder for this process, so that two runs of one name cannot write into each other.
+
+        A line that a process left half written when it died is dropped first.
 
         Raises:
             CheckpointError: another process holds it.
@@ -83,6 +83,8 @@ class RunFolder:
                 f"another process is writing {self.path}: wait for it, or give this run a name of its own (name=...)"
             ) from error
         try:
+            for path in (self.metrics, self.timings, self._evaluation_rows):
+                _repair_tail(path)
             yield
         finally:
             lock.release()

@@ -258,9 +258,10 @@ class EpisodeRunner:
         failures = {_signature(episode) for episode in episodes if episode.error is not None}
         if len(failures) == 1 and all(episode.error is not None for episode in episodes):
             first = episodes[0]
+            # Of the user's own code the place helps; the other kinds say all in their message.
+            place = f"\n{first.traceback or ''}".rstrip() if first.stop_reason == WorkflowFailure.kind else ""
             raise UserError(
-                f"all {len(episodes)} episodes of the first step failed with {first.stop_reason}: {first.error}\n"
-                f"{first.traceback or ''}".rstrip()
+                f"all {len(episodes)} episodes of the first step failed with {first.stop_reason}: {first.error}{place}"
             )
         self._proven = True
 

@@ -200,20 +200,27 @@ class TrainingRun:
             self.save()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits ``work``; a stop signal cancels it, saves the last whole step and raises RunStopped."""
+        """Awaits ``work``, which leaves the weights alone; the last whole step is saved if that does not end well.
+
+        Raises:
+            RunStopped: a stop signal came, and ``work`` was cancelled.
+        """
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stop.wait())
+        ended_well = False
         try:
             await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                raise RunStopped
+            result = task.result()
+            ended_well = True
+            return result
         finally:
             stop.cancel()
-        if self.state.step > 0:
-            self.save()
-        raise RunStopped
+            if not ended_well and self.state.step > 0:
+                self.save()
 
 
 class _stop_signals:

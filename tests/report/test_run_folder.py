@@ -85,7 +85,8 @@ def test_torn_last_line_is_dropped_and_writing_goes_on(shared: Path, data: st.Da
     again = RunFolder("run", shared).create()
     kept = whole[:cut].count(b"\n")
     assert [row["step"] for row in again.read_metrics()] == list(range(1, kept + 1))
-    again.append_metrics(kept + 1, {"reward_mean": (kept + 1) / 3, "note": "é"})
+    with again.lock():
+        again.append_metrics(kept + 1, {"reward_mean": (kept + 1) / 3, "note": "é"})
     expected = b"".join(whole.splitlines(keepends=True)[: kept + 1])
     assert kept == 4 or again.metrics.read_bytes() == expected
 
