@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,9 +36,9 @@ def _explain(error: OSError, path: Path) -> str:
     return f"cannot write {path}: {error.strerror or error}; choose another folder or repair this one"
 
 
-def fsync_directory(folder: Path) -> None:
-    """Makes renames inside ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Makes a file's content, or the renames inside a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -67,13 +68,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _publish(temporary: Path, path: Path) -> None:
     """Flushes ``temporary`` to the disk and gives it its name."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync(temporary)
     temporary.replace(path)
-    fsync_directory(path.parent)
+    fsync(path.parent)
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
@@ -84,3 +81,23 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields a scratch folder that becomes ``path`` (not there yet) when the block ends, and vanishes if it fails.
+
+    A process that dies midway leaves at most ``.writing-{name}``, which the next attempt removes.
+    """
+    scratch = path.with_name(f".writing-{path.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        for written in (*scratch.rglob("*"), scratch):
+            fsync(written)
+        scratch.rename(path)
+        fsync(path.parent)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise

@@ -8,10 +8,7 @@ not in it, on purpose: every random stream of a run is derived from the run's se
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from astune.errors import CheckpointError
+from astune.files import atomic_folder
 
 STATE_FILE = "trainer_state.json"
 OPTIMIZER_FILE = "optimizer.pt"
@@ -41,32 +39,6 @@ class TrainerState:
     train_seconds: float = 0.0
     fingerprint: dict[str, Any] = field(default_factory=dict)
     version: int = FORMAT_VERSION
-
-
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields a scratch folder that becomes ``target`` when the block ends, and vanishes when it fails."""
-    scratch = target.with_name(f".writing-{target.name}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        scratch.mkdir(parents=True)
-        yield scratch
-        for path in scratch.rglob("*"):
-            _fsync(path)
-        _fsync(scratch)
-        scratch.rename(target)
-        _fsync(target.parent)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class CheckpointStore:
