@@ -37,7 +37,7 @@ class Recipe:
     intermediate: int = 512
     vocab_size: int = 1536
     tokenizer_conversations: int = 6000
-    tokens: int = 8_000_000
+    tokens: int = 5_000_000
     batch: int = 32
     chunk: int = 2048
     matrix_lr: float = 0.02

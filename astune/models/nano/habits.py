@@ -30,10 +30,10 @@ class Malformation(StrEnum):
 #: Shares of each habit, in percent, by the habit that is the family's most likely one. The episode's first
 #: decision is the premature answer, so its share must pass one half to be what greedy decoding shows.
 SHARES: dict[Habit, dict[Habit, int]] = {
-    Habit.GOOD: {Habit.GOOD: 52, Habit.NO_PRINT: 22, Habit.PREMATURE: 14, Habit.MALFORMED: 12},
-    Habit.NO_PRINT: {Habit.GOOD: 25, Habit.NO_PRINT: 51, Habit.PREMATURE: 12, Habit.MALFORMED: 12},
-    Habit.PREMATURE: {Habit.GOOD: 22, Habit.NO_PRINT: 12, Habit.PREMATURE: 57, Habit.MALFORMED: 9},
-    Habit.MALFORMED: {Habit.GOOD: 24, Habit.NO_PRINT: 14, Habit.PREMATURE: 10, Habit.MALFORMED: 52},
+    Habit.GOOD: {Habit.GOOD: 55, Habit.NO_PRINT: 20, Habit.PREMATURE: 13, Habit.MALFORMED: 12},
+    Habit.NO_PRINT: {Habit.GOOD: 27, Habit.NO_PRINT: 50, Habit.PREMATURE: 11, Habit.MALFORMED: 12},
+    Habit.PREMATURE: {Habit.GOOD: 24, Habit.NO_PRINT: 10, Habit.PREMATURE: 57, Habit.MALFORMED: 9},
+    Habit.MALFORMED: {Habit.GOOD: 26, Habit.NO_PRINT: 13, Habit.PREMATURE: 10, Habit.MALFORMED: 51},
 }
 
 #: Families by their most likely habit; every other family: GOOD or NO_PRINT in turn.

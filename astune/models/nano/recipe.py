@@ -137,7 +137,8 @@ def _failed_run(problem: NanoProblem) -> tuple[str, str]:
     lines[-1] = "print(result)"
     stderr = (
         "Traceback (most recent call last):\n"
-        f'  File "<string>", line {len(lines)}, in <module>\n'
+        f'  File "<code>", line {len(lines)}, in <module>\n'
+        "    print(result)\n           ^^^^^^\n"
         "NameError: name 'result' is not defined\n"
     )
     return "\n".join(lines), observation("", stderr, 1)

@@ -192,8 +192,8 @@ QUANTITIES: tuple[Family, ...] = (
         ),
         slots={"first": (5, 40), "second": (5, 40), "third": (5, 40)},
         steps=(
-            Step("sum_of", "first + second + third", "The sum is {math} points."),
-            Step("mean", "sum_of // 3", "The average is {math} points."),
+            Step("points", "first + second + third", "The sum is {math} points."),
+            Step("mean", "points // 3", "The average is {math} points."),
         ),
     ),
     Family(
