@@ -111,12 +111,14 @@ def _train(options: argparse.Namespace) -> int:
     config = load_config(config_file, options.overrides)
     mark_children()
 
+    from astune.backbone import run_folder
+
     def train() -> int:
         from astune.backbone import run
 
         return run(config, options.backbone, config_text=dump_yaml(config))
 
-    return _with_logview(config.run_folder, train) if options.with_logview else train()
+    return _with_logview(run_folder(config, options.backbone), train) if options.with_logview else train()
 
 
 def _config(options: argparse.Namespace) -> int:

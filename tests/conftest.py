@@ -1,9 +1,15 @@
 """What every test may ask for. No test reaches a network or opens a window."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.small_run import Astuner
 
 # Read when a library is first imported, hence before any test module is.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,3 +32,13 @@ def gsm8k(project_root: Path) -> Path:
     if not (folder / "test.jsonl").is_file():
         pytest.skip("GSM8K is not here; name its folder with the environment variable ASTUNE_GSM8K")
     return folder
+
+
+@pytest.fixture
+def astuner(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Astuner:
+    """The command, on a small configuration whose runs go to the test's own folder."""
+    from astune.leftovers import MARK
+    from tests.small_run import Astuner
+
+    monkeypatch.setenv(MARK, "")  # restores the environment afterwards
+    return Astuner(tmp_path, capsys)

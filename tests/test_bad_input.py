@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,66 +14,11 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from astune import cli
-from astune.leftovers import MARK
 from astune.models.nano import NANO_PATH
-from astune.report.run_folder import RunFolder
-from astune.trace import Episode
+from tests.small_run import Astuner, Outcome, jsonl, tasks_from
 
-PLAIN_WORKFLOW = "tutorial.example_math_agent.math_agent_plain->PlainMathLearn"
-SMALL = (
-    f"rollout.workflow={PLAIN_WORKFLOW}", "trainer.steps=1", "trainer.prompts_per_step=2", "trainer.group_size=2",
-    "trainer.threads=1", "rollout.max_tokens=48", "evaluation.at_start=false", "evaluation.sampled=false",
-    "evaluation.greedy=false", "tracking.report=false", "name=run",
-)  # fmt: skip
 JUDGE_PATH = "task_judge.judge_protocol={}->Own"
 WORKFLOW_PATH = "rollout.workflow={}->Own"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left on the terminal."""
-
-    status: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class Astuner:
-    """The command, in this process, on a small configuration whose runs go to ``folder``."""
-
-    folder: Path
-    capsys: pytest.CaptureFixture[str]
-
-    def __call__(self, *overrides: str, backbone: str = "local") -> Outcome:
-        conf = self.folder / "run.yaml"
-        conf.write_text("astune: {}\n")
-        arguments = ["--conf", str(conf), "--backbone", backbone, f"save_dir={self.folder}/runs", *SMALL, *overrides]
-        self.capsys.readouterr()
-        status = cli.main(arguments)
-        said = self.capsys.readouterr()
-        assert "Traceback" not in said.err
-        return Outcome(status, said.out, said.err)
-
-    @property
-    def run(self) -> RunFolder:
-        return RunFolder("run", self.folder / "runs")
-
-    def files(self) -> dict[str, bytes]:
-        """Everything in the run folder, but the lock's file."""
-        paths = sorted(path for path in self.run.path.rglob("*") if path.is_file() and path.name != ".lock")
-        return {str(path.relative_to(self.run.path)): path.read_bytes() for path in paths}
-
-    def episodes(self, step: int = 1) -> list[Episode]:
-        from astune.report.records import read_episodes
-
-        return read_episodes(self.run.episodes_file(step))
-
-
-@pytest.fixture
-def astuner(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Astuner:
-    monkeypatch.setenv(MARK, "")  # restores the environment afterwards
-    return Astuner(tmp_path, capsys)
 
 
 @pytest.fixture
@@ -88,20 +31,6 @@ def own_class(tmp_path: Path) -> Callable[[str], str]:
         return str(file)
 
     return write
-
-
-def jsonl(path: Path, *records: object) -> Path:
-    path.write_text("".join(f"{record if isinstance(record, str) else json.dumps(record)}\n" for record in records))
-    return path
-
-
-def tasks_from(path: Path) -> tuple[str, ...]:
-    """Trains on all tasks of a file, and holds out generated ones."""
-    return (
-        "task_reader.type=dataset_file",
-        f"task_reader.dataset_file.path={path}",
-        "task_reader.heldout.type=nano_gsm",
-    )
 
 
 def task(number: int) -> dict[str, object]:

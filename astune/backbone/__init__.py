@@ -1,6 +1,6 @@
 """Where a run runs: one small module a backbone, looked up by name.
 
-``run`` and ``evaluate`` are what the command calls. Both return an exit status.
+``run`` and ``evaluate`` are what the command calls; both return an exit status. ``run_folder`` says where.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ def run(config: AstuneConfig, backbone: str, config_text: str) -> int:
         raise ConfigError(f"unknown backbone {backbone!r}: use {' or '.join(BACKBONES)}")
     status: int = importlib.import_module(BACKBONES[backbone]).run(config, config_text)
     return status
+
+
+def run_folder(config: AstuneConfig, backbone: str) -> Path:
+    """Where the named backbone writes: debugging leaves the folder of a training run of that name alone."""
+    return config.run_folder.with_name(f"{config.name}-debug") if backbone == "debug" else config.run_folder
 
 
 def evaluate(config: AstuneConfig, checkpoint: Path, tasks: Path | None) -> int:

@@ -136,6 +136,7 @@ def episode_tools(sandbox: Sandbox) -> Iterator[list[ToolCall]]:
 def _quieten_libraries() -> None:
     """The command has a progress display of its own, and episodes are recorded: no library needs to print beside it."""
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # a prompt that is too long is an episode's error, not a warning
     logging.getLogger("as").setLevel(logging.ERROR)  # AgentScope's
 
 

@@ -15,15 +15,16 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from astune.backbone import run_folder
 from astune.backbone.assemble import RunParts, run_parts
 from astune.config.schema import AstuneConfig
+from astune.report.html import write_report
 from astune.report.metrics import HABIT_LABELS, is_solved, is_ungradable
 from astune.report.run_folder import RunFolder
+from astune.report.tokens import token_decoder
 from astune.task_reader.registry import read_tasks
 from astune.task_reader.types import Task
 from astune.trace import Episode, Group
-
-_NO_LIMIT_SECONDS = 7 * 24 * 3600.0
 
 
 def run(config: AstuneConfig, config_text: str) -> int:
@@ -34,27 +35,35 @@ def run(config: AstuneConfig, config_text: str) -> int:
     """
     console = Console()
     tasks = read_tasks(config.task_reader)
-    folder = RunFolder(f"{config.name}-debug", config.save_dir).create()
-    folder.write_config(config_text)
+    path = run_folder(config, "debug")
+    folder = RunFolder(path.name, path.parent).create()
     chosen = tasks[: config.trainer.prompts_per_step]
     with folder.lock(), run_parts(config) as parts:
+        folder.write_config(config_text)
         for label, text in parts.header(f"{config.task_reader.type}: {len(chosen)} of {len(tasks)}").lines():
             console.print(f"[dim]{label:>10}[/dim]  ", Text(text), highlight=False, soft_wrap=True)
-        parts.runner.limits = replace(parts.runner.limits, seconds=_NO_LIMIT_SECONDS, concurrency=1)
+        parts.runner.limits = replace(parts.runner.limits, seconds=None, concurrency=1)
         episodes = asyncio.run(_run_all(parts, chosen, folder, console))
     console.print(outcome_table(episodes))
-    console.print(f"Episodes: {folder.episodes_file(0)}", highlight=False, soft_wrap=True)
+    pages = f"   Report: {folder.report}" if config.tracking.report else ""
+    console.print(f"Episodes: {folder.episodes_file(0)}{pages}", highlight=False, soft_wrap=True)
     return 0
 
 
 async def _run_all(parts: RunParts, tasks: list[Task], folder: RunFolder, console: Console) -> list[Episode]:
-    """One episode a task; what was done is on the disk after each."""
+    """One episode a task; what was done is on the disk and on the page after each, also when its judge fails."""
     groups: list[Group] = []
+    decode = token_decoder(parts.tokenizer)
+
+    def keep(episode: Episode) -> None:
+        groups.append(Group(episode.task_id, [episode]))
+        folder.write_episodes(0, groups, tasks[: len(groups)])
+        if parts.config.tracking.report:
+            write_report(folder, decode)
+        _show(console, tasks[len(groups) - 1], episode)
+
     for number, task in enumerate(tasks):
-        episode = await parts.runner.run_episode(task, 0, step=0, key=(0, number, 0))
-        groups.append(Group(task.task_id, [episode]))
-        folder.write_episodes(0, groups)
-        _show(console, task, episode)
+        await parts.runner.run_episode(task, 0, step=0, key=(0, number, 0), on_episode=keep)
     return [group.episodes[0] for group in groups]
 
 

@@ -1,4 +1,4 @@
-"""Which held-out problems the report shows before and after training: chosen by rule, not by hand."""
+"""Which problems and episodes the report shows: chosen by rule, not by hand."""
 
 from __future__ import annotations
 
@@ -36,6 +36,21 @@ def choose_cases(tasks: Sequence[Task], before: Sequence[Episode], after: Sequen
         fresh = (pair for pair in pairs if pair[0].task_id not in taken and fits(pair[1], pair[2]))
         cases += [Case(title, task, old, new) for (task, old, new), _ in zip(fresh, range(limit), strict=False)]
     return cases
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEpisode:
+    """One episode, with its problem where that was kept."""
+
+    task: Task | None
+    episode: Episode
+
+
+def choose_episodes(tasks: Iterable[Task], episodes: Iterable[Episode], limit: int = 12) -> list[ShownEpisode]:
+    """At most ``limit`` episodes in recorded order: first those that failed, then the others."""
+    by_id = {task.task_id: task for task in tasks}
+    failed_first = sorted(episodes, key=lambda episode: episode.error is None)
+    return [ShownEpisode(by_id.get(episode.task_id), episode) for episode in failed_first[:limit]]
 
 
 def _first_samples(episodes: Iterable[Episode]) -> dict[str, Episode]:

@@ -6,8 +6,9 @@ configuration wrote is escaped by the template engine.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from markupsafe import Markup
 
 from astune.files import atomic_write
 from astune.report import charts, tokens
-from astune.report.cases import Case, choose_cases
+from astune.report.cases import Case, ShownEpisode, choose_cases, choose_episodes
 from astune.report.environment import environment
 from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, is_solved, is_ungradable
 from astune.report.run_folder import RunFolder
@@ -43,6 +44,9 @@ class ReportData:
     timings: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Evaluation]
     cases: Sequence[Case]
+    #: Of the latest training step, where there are no cases yet; and how all episodes of that step ended.
+    episodes: Sequence[ShownEpisode] = ()
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ def load_report_data(folder: RunFolder) -> ReportData:
     if len(sampled) > 1:
         before, after = (folder.read_evaluation_episodes(step, "sampled") for step in (sampled[0], sampled[-1]))
         cases = choose_cases(folder.read_heldout_tasks(), before, after)
+    tasks, episodes = ([], []) if cases else folder.read_newest_episodes()
     return ReportData(
         name=folder.name,
         summary=read_summary(folder),
@@ -76,6 +81,8 @@ def load_report_data(folder: RunFolder) -> ReportData:
         timings=folder.read_timings(),
         evaluations=evaluations,
         cases=cases,
+        episodes=choose_episodes(tasks, episodes),
+        outcomes=Counter(_outcome(episode)[1] for episode in episodes),
     )
 
 

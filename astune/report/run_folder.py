@@ -25,6 +25,7 @@ from astune.task_reader.types import Task
 from astune.trace import Episode, Group
 
 _STEP_FILE = re.compile(r"step_(\d+)")
+_EPISODES_FILE = re.compile(r"step_(\d+)\.jsonl\.gz")
 
 
 class RunFolder:
@@ -126,9 +127,24 @@ class RunFolder:
         """Where the training episodes of ``step`` are."""
         return self.episodes / f"step_{step:06d}.jsonl.gz"
 
-    def write_episodes(self, step: int, groups: Sequence[Group]) -> None:
-        """Keeps the training episodes of ``step``."""
+    def write_episodes(self, step: int, groups: Sequence[Group], tasks: Iterable[Task] = ()) -> None:
+        """Keeps the training episodes of ``step``, and beside them the problems that they are about."""
+        records.write_tasks(self._episode_tasks_file(step), tasks)
         records.write_episodes(self.episodes_file(step), (e for group in groups for e in group.episodes))
+
+    def read_newest_episodes(self) -> tuple[list[Task], list[Episode]]:
+        """The latest training episodes on record and the problems that were kept with them; empty where none are."""
+        steps = [
+            int(match[1]) for path in self.episodes.glob("step_*") if (match := _EPISODES_FILE.fullmatch(path.name))
+        ]
+        if not steps:
+            return [], []
+        tasks_file = self._episode_tasks_file(max(steps))
+        tasks = records.read_tasks(tasks_file) if tasks_file.exists() else []
+        return tasks, records.read_episodes(self.episodes_file(max(steps)))
+
+    def _episode_tasks_file(self, step: int) -> Path:
+        return self.episodes / f"step_{step:06d}_tasks.jsonl.gz"
 
     def write_heldout_tasks(self, tasks: Iterable[Task]) -> None:
         """Keeps the held-out problems, in evaluation order, for the report."""

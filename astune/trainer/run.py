@@ -135,13 +135,13 @@ class TrainingRun:
         seconds = time.perf_counter() - started
         self.state.train_seconds += seconds
         metrics = step_metrics(groups) | update.metrics
-        self._record(metrics, groups, seconds, rolled_out - started, update.tokens_forwarded)
+        self._record(metrics, seconds, rolled_out - started, update.tokens_forwarded)
+        if step == 0 or self._is_due(self.config.checkpoint.every) or self.state.step == self.config.trainer.steps:
+            self.folder.write_episodes(self.state.step, groups, batch)
         tokens = metrics["completion_tokens"] + metrics["prompt_tokens"]
         progress.step(StepRow.from_metrics(self.state.step, metrics, seconds, tokens))
 
-    def _record(
-        self, metrics: dict[str, float], groups: list[Group], seconds: float, rollout_seconds: float, tokens: int
-    ) -> None:
+    def _record(self, metrics: dict[str, float], seconds: float, rollout_seconds: float, tokens: int) -> None:
         step = self.state.step
         self.folder.append_metrics(step, metrics)
         self.folder.append_timings(
@@ -154,8 +154,6 @@ class TrainingRun:
                 "trained_tokens_per_second": tokens / max(seconds - rollout_seconds, 1e-9),
             },
         )
-        if step == 1 or self._is_due(self.config.checkpoint.every) or step == self.config.trainer.steps:
-            self.folder.write_episodes(step, groups)
         if self.tracker is not None:
             self.tracker.log(step, metrics)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from astune.report.cases import choose_cases
+from astune.report.cases import choose_cases, choose_episodes
 from astune.task_reader.types import Task
 from astune.trace import Episode
 from tests.report.demo import make_episode, make_episodes, make_task
@@ -41,3 +41,14 @@ def test_no_problem_is_shown_twice():
 def test_problem_without_a_recorded_trajectory_is_left_out():
     nothing = [Episode(task.task_id, 0, stop_reason="timeout", error="took too long") for task in TASKS]
     assert choose_cases(TASKS, nothing, nothing) == []
+
+
+def test_failed_episodes_are_shown_first_and_the_rest_in_order():
+    made = episodes(TASKS, None, None, None, None)
+    made[2].error = "took too long"
+    shown = choose_episodes(TASKS, made, limit=3)
+    assert [(item.task, item.episode) for item in shown] == [(TASKS[n], made[n]) for n in (2, 0, 1)]
+
+
+def test_an_episode_whose_problem_was_not_kept_is_shown_without_it():
+    assert [item.task for item in choose_episodes([], episodes(TASKS[:1], None))] == [None]

@@ -11,8 +11,8 @@ from astune.report.cases import Case
 from astune.report.html import ReportData, load_report_data, render_report, write_report
 from astune.report.run_folder import RunFolder
 from astune.task_reader.types import Task
-from astune.trace import Episode, StopReason, Trajectory, Turn, Verdict
-from tests.report.demo import decode
+from astune.trace import Episode, Group, StopReason, Trajectory, Turn, Verdict
+from tests.report.demo import decode, make_episode, make_task
 
 EVIL = "</script><img src=x onerror=alert(1)>"
 
@@ -117,6 +117,42 @@ def test_run_that_has_not_ended_has_a_page(tmp_path: Path):
     folder.append_metrics(1, {"reward_mean": 0.5, "success_rate": 0.25})
     write_report(folder, decode)
     assert "This run has not ended: 1 steps so far." in folder.report.read_text()
+
+
+@pytest.fixture
+def untrained(tmp_path: Path) -> RunFolder:
+    """Fourteen episodes and nothing else, one of them failed."""
+    folder = RunFolder("untrained", tmp_path).create()
+    tasks = [make_task(index) for index in range(14)]
+    made = [make_episode(task, 0, None, 1.0, seed=0) for task in tasks]
+    made[13].stop_reason, made[13].error, made[13].traceback = "timeout", "took too long", "at <there>"
+    folder.write_episodes(0, [Group(episode.task_id, [episode]) for episode in made], tasks)
+    return folder
+
+
+def test_episodes_without_training_are_shown_as_tiles(untrained: RunFolder):
+    write_report(untrained, decode)
+    _, episodes = untrained.read_newest_episodes()
+    shown = [id_ for episode in (episodes[13], *episodes[:11]) for id_ in episode.trajectories[0].ids]
+    assert [int(tile["data-id"] or -1) for tile in Page(untrained.report.read_text()).tiles] == shown
+
+
+def test_episodes_without_training_show_problem_outcome_and_failure(untrained: RunFolder):
+    write_report(untrained, decode)
+    text = untrained.report.read_text()
+    for words in (
+        "14 episodes. Nothing was trained.",
+        "14 episodes: 13 solved, 1 timeout.\nShown are 12, those that failed first. Each block",
+        make_task(13).main_query,
+        f"reference answer {make_task(13).answer}",
+        "took too long",
+        "<pre>at &lt;there&gt;</pre>",
+    ):
+        assert words in text
+
+
+def test_a_run_with_cases_shows_no_other_episodes(data: ReportData):
+    assert (len(data.cases) > 0, data.episodes) == (True, [])
 
 
 def test_run_that_has_not_begun_has_a_page(tmp_path: Path):

@@ -135,3 +135,16 @@ def test_broken_line_is_named_by_file_and_number(tmp_path: Path, line: str):
     run.metrics.write_text("\n".join([rows[0], line, *rows[2:]]) + "\n")
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl, line 2: not .*delete the line"):
         run.read_metrics()
+
+
+def test_the_newest_episodes_come_with_their_problems(tmp_path: Path):
+    run = RunFolder("run", tmp_path).create()
+    assert run.read_newest_episodes() == ([], [])
+    for step in (9, 10):
+        run.write_episodes(step, [Group("t", [Episode("t", step)])], [Task("t", f"{step}?", "18")])
+    assert run.read_newest_episodes() == ([Task("t", "10?", "18")], [Episode("t", 10)])
+    run.truncate_after(9)
+    assert [path.name for path in sorted(run.episodes.iterdir())] == [
+        "step_000009.jsonl.gz",
+        "step_000009_tasks.jsonl.gz",
+    ]
