@@ -131,7 +131,7 @@ class LocalEngine:
         return await request.future
 
     def weights_updated(self) -> None:
-        """Forgets all keys and values, which belong to the old weights. Call while no request runs."""
+        """Forgets what was made from the old weights: keys and values above all. Call while no request runs."""
         self._backend.clear()
 
     def stats(self) -> dict[str, float]:

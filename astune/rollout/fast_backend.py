@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from astune.models.decoder import FastDecoder
 from astune.rollout.backend import Admission, Admitted, Departure, refill
 from astune.rollout.kv_cache import KV, CacheShape, RowCache, SharedLevel, attend_parts
+from astune.rollout.lean_decoder import decoder_for
 from astune.rollout.prefix_cache import PrefixCache, Root, Stem, Tokens, common_length
 
 #: Attention scores that one forward pass may hold (float32: 32 MiB, a few times over).
@@ -89,7 +89,7 @@ class FastBackend:
     """The batch of a model that :class:`~astune.models.decoder.FastDecoder` supports.
 
     Args:
-        model: the live model; its weights are read at every step.
+        model: the live model. After a change of its weights or modules call ``clear``.
         share_prefill: compute common prefixes once; false computes every prompt alone.
         reuse_cache: continue a session from the keys and values of its earlier turns.
         keep_tokens: tokens of unused prompts whose keys and values are kept for later requests.
@@ -98,7 +98,8 @@ class FastBackend:
     def __init__(
         self, model: nn.Module, *, share_prefill: bool = True, reuse_cache: bool = True, keep_tokens: int = 16384
     ) -> None:
-        self._decoder = FastDecoder(model)
+        self._model = model
+        self._decoder = decoder_for(model)
         self._share, self._reuse = share_prefill, reuse_cache
         weight = next(model.parameters())
         self._shape = CacheShape(
@@ -113,6 +114,7 @@ class FastBackend:
         """Forgets everything computed with the old weights. The batch must be empty."""
         if self._rows:
             raise RuntimeError("weights changed while rows are running: their cached keys would mix two models")
+        self._decoder = decoder_for(self._model)
         self._prefixes.clear()
         self._parked.clear()
         self._cache = RowCache(self._shape)
