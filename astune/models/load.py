@@ -20,6 +20,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from astune.errors import ModelError
+from astune.models.adapter import ADAPTER_FILE, base_of_adapter, merge_adapter
 from astune.models.nano import NANO_PATH
 
 WEIGHT_FILES = (
@@ -73,6 +74,8 @@ def load_policy(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a causal language model and its tokenizer; code that comes with a model is never run.
 
+    A folder that holds a LoRA adapter (peft's ``adapter_config.json``) gives its base model with the adapter merged in.
+
     Args:
         path: see :func:`resolve_model_path`.
         dtype: of the weights.
@@ -85,13 +88,17 @@ def load_policy(
         ModelError: the folder or its contents cannot be used; the message names the file and the remedy.
     """
     folder = resolve_model_path(path)
-    config = _load_config(folder)
-    if not any((folder / name).is_file() for name in WEIGHT_FILES):
-        adapter = " (it holds a LoRA adapter only: merge it into its base model)"
-        hint = adapter if (folder / "adapter_config.json").is_file() else ""
-        raise ModelError(f"model folder {folder} has no weights{hint}; expected one of: {', '.join(WEIGHT_FILES)}")
-    tokenizer = _load_tokenizer(folder)
-    model = _load_model(folder, config, dtype)
+    has_weights = any((folder / name).is_file() for name in WEIGHT_FILES)
+    if not has_weights and (folder / ADAPTER_FILE).is_file():
+        base, base_tokenizer = load_policy(base_of_adapter(folder), dtype=dtype)
+        model = merge_adapter(base, folder)
+        tokenizer = _load_tokenizer(folder) if _has_tokenizer(folder) else base_tokenizer
+    else:
+        config = _load_config(folder)
+        if not has_weights:
+            raise ModelError(f"model folder {folder} has no weights; expected one of: {', '.join(WEIGHT_FILES)}")
+        tokenizer = _load_tokenizer(folder)
+        model = _load_model(folder, config, dtype)
     check_vocabulary(model, tokenizer, folder)
     model.to(device)  # type: ignore[arg-type]  # transformers' stub wants a method's own type
     return model.eval(), tokenizer
@@ -134,8 +141,12 @@ def _load_config(folder: Path) -> PretrainedConfig:
     return config
 
 
+def _has_tokenizer(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in ("token*", "vocab*", "*.model"))
+
+
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    if not any(folder.glob("token*")) and not any(folder.glob("vocab*")) and not any(folder.glob("*.model")):
+    if not _has_tokenizer(folder):
         raise ModelError(
             f"model folder {folder} has no tokenizer; expected tokenizer.json and tokenizer_config.json: copy "
             "them from the model that the weights come from"

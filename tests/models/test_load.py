@@ -85,13 +85,6 @@ def test_a_folder_without_weights_names_the_files_expected(folder: Path) -> None
         load_policy(folder)
 
 
-def test_an_adapter_alone_is_called_that(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="LoRA adapter only"):
-        load_policy(folder)
-
-
 def test_damaged_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"not a tensor")
     with pytest.raises(ModelError, match=r"weights in .* cannot be loaded"):
