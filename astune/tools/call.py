@@ -1,15 +1,20 @@
-"""One running call, as the warm parent sees it: a child, its pipes, its limits."""
+"""One call, as the warm parent sees it: a child, its pipes, its limits."""
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import re
 import signal
+import socket
 import time
-from typing import Any, NoReturn
+from math import inf
+from typing import Any
 
-from astune.tools import child, confine
+from astune.tools import child
+from astune.tools.confine import Confinement
+from astune.tools.frames import encode
 from astune.tools.types import SandboxStop
 
 _CHUNK = 1 << 16
@@ -17,32 +22,70 @@ _MEMORY_ERROR = re.compile(rb"(?:^|\n)[\w.]*MemoryError\b[^\n]*\n?$")
 
 
 class Call:
-    """Forks a child for ``request`` and collects what it writes."""
+    """Forks a child and collects what it writes.
 
-    def __init__(self, request: dict[str, Any], confinement: confine.Confinement) -> None:
-        self.identity: int = request["id"]
-        self._limits: dict[str, Any] = request["limits"]
+    The child serves one request: ``request``, or for a spare (None) the one that it is handed later.
+    """
+
+    def __init__(self, confinement: Confinement, request: dict[str, Any] | None = None) -> None:
         self._stop = SandboxStop.EXIT
-        ends = [os.pipe() for _ in range(3)]  # stdout, stderr, trouble before the code starts
-        self._started = time.monotonic()
-        self.deadline = self._started + self._limits["seconds"]
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become_child(request, confinement, [write for _, write in ends])
-        for read_end, write_end in ends:
-            os.close(write_end)
-            os.set_blocking(read_end, False)
+        self._request = _without_code(request)
+        self._farewell = mmap.mmap(-1, 2)  # shared with this child alone, which leaves its exit status here
+        self._control, theirs = socket.socketpair()  # in: a spare's request; out: trouble before the code starts
+        ends = [os.pipe() for _ in range(2)]
         self._received: dict[int, bytearray] = {read_end: bytearray() for read_end, _ in ends}
+        self._open = set(self.pipes)
+        self._start_clock()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            self.close()
+            raise
+        else:
+            if self.pid == 0:
+                child.confine_and_run(confinement, request, self._farewell, theirs.detach(), *(end for _, end in ends))
+        finally:
+            theirs.close()
+            for _, write_end in ends:
+                os.close(write_end)
+        if hasattr(mmap, "MADV_DONTFORK"):
+            self._farewell.madvise(mmap.MADV_DONTFORK)
+        self._control.setblocking(False)
+        for read_end in self.pipes:
+            os.set_blocking(read_end, False)
+
+    def _start_clock(self) -> None:
+        self._started = time.monotonic()
+        self.deadline = self._started + self._request["limits"]["seconds"] if self._request else inf
+
+    def hand_over(self, request: dict[str, Any]) -> bool:
+        """Gives a spare its request. False, and the child is killed, when it cannot take that at once."""
+        frame = encode(request)
+        try:
+            taken = self._control.send(frame) == len(frame)
+        except OSError:  # the child died, or the socket is full
+            taken = False
+        if taken:
+            self._request = _without_code(request)
+            self._start_clock()
+        else:
+            self.kill()
+        return taken
+
+    @property
+    def identity(self) -> int | None:
+        """The request's number; None for a spare, and after the answer."""
+        return self._request["id"] if self._request else None
 
     @property
     def pipes(self) -> list[int]:
-        """Read ends of stdout and stderr. Trouble is short, and read only when the child has ended."""
-        return list(self._received)[:2]
+        """Read ends of stdout and stderr."""
+        return list(self._received)
 
     def read(self, fd: int) -> bool:
         """Takes what a pipe holds; False at its end. A stream over its limit kills the child."""
         buffer = self._received[fd]
-        limit = self._limits["output"]
+        limit = self._output_limit
         try:
             data = os.read(fd, _CHUNK)
         except BlockingIOError:
@@ -51,7 +94,13 @@ class Call:
         if len(buffer) > limit:
             self._end(SandboxStop.OUTPUT)
             return False
+        if not data:
+            self._open.discard(fd)
         return bool(data)
+
+    @property
+    def _output_limit(self) -> int:
+        return self._request["limits"]["output"] if self._request else 0
 
     def time_out(self) -> None:
         """Kills the child for its wall-clock time."""
@@ -64,7 +113,10 @@ class Call:
     def _end(self, reason: SandboxStop) -> None:
         if self._stop == SandboxStop.EXIT:
             self._stop = reason
-        self.deadline = float("inf")
+        self.deadline = inf
+        self._kill()
+
+    def _kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)  # not yet reaped, so the id is still the child's
         self._kill_group()
 
@@ -72,29 +124,54 @@ class Call:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def result(self, status: int, cpu_seconds: float) -> dict[str, Any]:
-        """Closes the pipes and tells how the call ended, in the client's form."""
-        seconds = time.monotonic() - self._started
+    def close(self) -> None:
+        """Closes the pipes. The child must have ended."""
+        self._farewell.close()
+        self._control.close()
+        for fd in self._received:
+            os.close(fd)
+
+    def early_result(self) -> dict[str, Any] | None:
+        """The result of a child that left its exit status and closed its streams; None for any other.
+
+        Such a child is killed and not waited for, since the kernel needs a millisecond to take its memory
+        down. Code that forges this end chooses its own exit status, as it may anyway, and dies of it.
+        """
+        said_farewell, returncode = self._farewell[:2]
+        if self._open or not said_farewell or self._stop != SandboxStop.EXIT:
+            return None
+        self._kill()
+        return self._answer(returncode, 0.0)
+
+    def result(self, status: int, cpu_seconds: float) -> dict[str, Any] | None:
+        """How the call of an ended child went, in the client's form; None when no answer is owed."""
         self._kill_group()  # what the code left behind, below the kernel level
+        if self._request is None:
+            return None
         for fd in self._received:
             self._drain(fd)
-            os.close(fd)
-        stdout, stderr, trouble = (bytes(buffer) for buffer in self._received.values())
+        return self._answer(os.waitstatus_to_exitcode(status), cpu_seconds)
+
+    def _answer(self, returncode: int, cpu_seconds: float) -> dict[str, Any]:
+        seconds = time.monotonic() - self._started
+        identity, limit = self.identity, self._output_limit
+        trouble = self._trouble()
+        stdout, stderr = (bytes(buffer) for buffer in self._received.values())
+        reason = self._reason(returncode, stderr, cpu_seconds)
+        self._request, self.deadline = None, inf
         if trouble:
-            return {"id": self.identity, "error": trouble.decode("utf-8", "replace")}
-        returncode = os.waitstatus_to_exitcode(status)
-        limit = self._limits["output"]
+            return {"id": identity, "error": trouble.decode("utf-8", "replace")}
         return {
-            "id": self.identity,
+            "id": identity,
             "stdout": stdout[:limit].decode("utf-8", "replace"),
             "stderr": stderr[:limit].decode("utf-8", "replace"),
             "returncode": returncode,
-            "stop_reason": self._reason(returncode, stderr, cpu_seconds),
+            "stop_reason": reason,
             "seconds": seconds,
         }
 
     def _drain(self, fd: int) -> None:
-        limit = self._limits["output"]
+        limit = self._output_limit
         while len(self._received[fd]) <= limit:
             try:
                 data = os.read(fd, _CHUNK)
@@ -106,46 +183,24 @@ class Call:
         if self._stop == SandboxStop.EXIT:
             self._stop = SandboxStop.OUTPUT
 
+    def _trouble(self) -> bytes:
+        try:
+            return self._control.recv(_CHUNK)
+        except OSError:  # killed before it read its request
+            return b""
+
     def _reason(self, returncode: int, stderr: bytes, cpu_seconds: float) -> SandboxStop:
         in_time = self._stop == SandboxStop.TIMEOUT and returncode != -signal.SIGKILL
         if self._stop != SandboxStop.EXIT and not in_time:
             return self._stop
-        if returncode in (-signal.SIGXCPU, -signal.SIGKILL) and cpu_seconds >= self._limits["cpu_seconds"]:
+        limits = self._request["limits"] if self._request else {}
+        if returncode in (-signal.SIGXCPU, -signal.SIGKILL) and cpu_seconds >= limits["cpu_seconds"]:
             return SandboxStop.TIMEOUT
         if returncode == 1 and _MEMORY_ERROR.search(stderr):
             return SandboxStop.MEMORY
         return SandboxStop.KILLED if returncode < 0 else SandboxStop.EXIT
 
 
-def _become_child(request: dict[str, Any], confinement: confine.Confinement, ends: list[int]) -> NoReturn:
-    """In the fork: pipes for stdio, nothing else open, confined; then the code. Fails closed."""
-    stdout, stderr, trouble = ends
-    try:
-        _reset_signals()
-        os.setsid()
-        os.chdir("/")
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        keep = sorted(fd for fd in (trouble, confinement.ruleset, confinement.parent) if fd is not None)
-        _close_except(keep)
-        confine.confine(confinement, request["limits"])
-        for fd in keep:
-            os.close(fd)
-    except BaseException as error:  # no code may run half confined
-        os.write(trouble, f"{type(error).__name__}: {error}".encode())
-        os._exit(1)
-    child.run_and_exit(request["code"])
-
-
-def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _close_except(keep: list[int]) -> None:
-    low = 3
-    for fd in keep:
-        os.closerange(low, fd)
-        low = fd + 1
-    os.closerange(low, max(low, os.sysconf("SC_OPEN_MAX")))
+def _without_code(request: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the warm parent keeps: children forked later have a copy of its memory."""
+    return {"id": request["id"], "limits": request["limits"]} if request else None

@@ -1,4 +1,4 @@
-"""Runs a piece of code as ``__main__`` in a confined child, and ends the process as an interpreter would."""
+"""The child's side of a call: confines itself, runs code as ``__main__``, and ends as an interpreter would."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import io
 import linecache
 import os
 import random
+import signal
 import sys
 import threading
 import traceback
+from mmap import mmap
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from astune.tools import confine
+from astune.tools.frames import Decoder
 
 FILENAME = "<code>"
+_CHUNK = 1 << 16
 
 
 def _stream(fd: int, errors: str) -> io.TextIOWrapper:
@@ -63,21 +69,16 @@ def _exit_status(error: SystemExit) -> int:
     return 1
 
 
-def run_and_exit(code: str) -> NoReturn:
-    """Runs ``code``; never returns."""
-    status = 1
-    try:
-        status = _run(code)
-    finally:
-        os._exit(status)
+def _prepare() -> None:
+    """What the code finds when it starts; a spare does this ahead of its request."""
+    sys.stdout = _stream(1, "strict")
+    sys.stderr = _stream(2, "backslashreplace")
+    sys.argv = [FILENAME]
+    random.seed(0)  # the same code prints the same numbers, so that two runs of one seed are equal
 
 
 def _run(code: str) -> int:
-    sys.stdout = _stream(1, "strict")
-    sys.stderr = _stream(2, "backslashreplace")
     streams = (sys.stdout, sys.stderr)
-    sys.argv = [FILENAME]
-    random.seed(0)  # the same code prints the same numbers, so that two runs of one seed are equal
     status = _execute(code)
     threading._shutdown()  # type: ignore[attr-defined]  # waits for non-daemon threads, as an interpreter does
     atexit._run_exitfuncs()
@@ -85,3 +86,66 @@ def _run(code: str) -> int:
         if not stream.closed:
             stream.flush()
     return status
+
+
+def confine_and_run(
+    confinement: confine.Confinement,
+    request: dict[str, Any] | None,
+    farewell: mmap,
+    control: int,
+    stdout: int,
+    stderr: int,
+) -> NoReturn:
+    """In a fork: confines it, waits for ``request`` on ``control`` if there is none yet, runs its code, ends.
+
+    Fails closed: what goes wrong before the code starts is told on ``control``, and no code runs. Code that
+    ends by itself leaves (1, exit status) in ``farewell`` before its streams are closed.
+    """
+    try:
+        _isolate(confinement, control, stdout, stderr)
+        _prepare()
+        request = request or _receive(control)
+        confine.set_limits(confinement, request["limits"])
+        os.close(control)
+    except BaseException as error:  # no code may run half confined
+        os.write(control, f"{type(error).__name__}: {error}".encode())
+        os._exit(1)
+    status = 1
+    try:
+        status = _run(request["code"])
+        farewell[:2] = bytes([1, status])
+        os.closerange(1, 3)
+    finally:
+        os._exit(status)
+
+
+def _isolate(confinement: confine.Confinement, control: int, stdout: int, stderr: int) -> None:
+    """Pipes for stdio, nothing else open but ``control``, confined."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    os.chdir("/")
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    shared = [fd for fd in (confinement.ruleset, confinement.parent) if fd is not None]
+    _close_except(sorted([control, *shared]))
+    confine.confine(confinement)
+    for fd in shared:
+        os.close(fd)
+
+
+def _close_except(keep: list[int]) -> None:
+    low = 3
+    for fd in keep:
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, max(low, os.sysconf("SC_OPEN_MAX")))
+
+
+def _receive(control: int) -> dict[str, Any]:
+    decoder = Decoder()
+    while data := os.read(control, _CHUNK):
+        for request in decoder.feed(data):
+            return request
+    os._exit(0)  # the warm parent has no use for this child any more

@@ -83,9 +83,9 @@ def _map_ids(uid: int, gid: int) -> None:
             Path("/proc/self", name).write_text(text)
 
 
-def confine(confinement: Confinement, limits: Mapping[str, Any]) -> None:
+def confine(confinement: Confinement) -> None:
     """Confines the calling process for good, or raises OSError: then no code may run."""
-    _set_limits(confinement, limits)
+    _lower({"RLIMIT_NOFILE": (_MAX_FILES,) * 2, "RLIMIT_CORE": (0, 0)})
     if not _LINUX:
         return
     _drop_capabilities()
@@ -97,6 +97,24 @@ def confine(confinement: Confinement, limits: Mapping[str, Any]) -> None:
         program = seccomp.build(os.getpid())
         fprog = seccomp.SockFprog(len(program) // 8, program)
         _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
+
+
+def set_limits(confinement: Confinement, limits: Mapping[str, Any]) -> None:
+    """Applies the limits of one call, for good; a confined process may still do so. Raises as ``confine`` does."""
+    cpu = max(1, int(-(-limits["cpu_seconds"] // 1)))
+    _lower(
+        {
+            "RLIMIT_CPU": (cpu, cpu + 1),  # SIGXCPU first, SIGKILL for code that ignores it
+            "RLIMIT_AS": (confinement.base_memory + limits["memory"],) * 2,
+            "RLIMIT_FSIZE": (limits["file_size"],) * 2,
+        }
+    )
+
+
+def _lower(wanted: Mapping[str, tuple[int, int]]) -> None:
+    for name, value in wanted.items():
+        if hasattr(resource, name):
+            resource.setrlimit(getattr(resource, name), value)
 
 
 def _prctl(option: int, value: int, argument: int = 0) -> None:
@@ -112,20 +130,6 @@ def die_with_parent(parent: int | None) -> None:
     _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     if parent is not None and select.select([parent], [], [], 0)[0]:
         os._exit(1)
-
-
-def _set_limits(confinement: Confinement, limits: Mapping[str, Any]) -> None:
-    cpu = max(1, int(-(-limits["cpu_seconds"] // 1)))
-    wanted = {
-        "RLIMIT_CPU": (cpu, cpu + 1),  # SIGXCPU first, SIGKILL for code that ignores it
-        "RLIMIT_AS": (confinement.base_memory + limits["memory"],) * 2,
-        "RLIMIT_FSIZE": (limits["file_size"],) * 2,
-        "RLIMIT_NOFILE": (_MAX_FILES,) * 2,
-        "RLIMIT_CORE": (0, 0),
-    }
-    for name, value in wanted.items():
-        if hasattr(resource, name):
-            resource.setrlimit(getattr(resource, name), value)
 
 
 def _drop_capabilities() -> None:

@@ -29,7 +29,8 @@ def _inspect(confinement: confine.Confinement) -> str:
     """In a child: confines it and tries each way out. Empty when every attempt was refused."""
     outside = os.getppid()
     try:
-        confine.confine(confinement, _ALLOWANCE)
+        confine.confine(confinement)
+        confine.set_limits(confinement, _ALLOWANCE)
     except OSError as error:
         return f"confinement failed: {error}"
     for name, attempt in _attempts(outside).items():

@@ -1,4 +1,4 @@
-"""The warm parent: a single-threaded process that forks a confined child for each call.
+"""The warm parent: a single-threaded process that forks a confined child for each call, ahead of it where it can.
 
 It owns every limit, so that a client whose event loop is busy with a training step still has its
 calls cut in time. It trusts its client and nothing that a child does: children write to their own
@@ -25,6 +25,8 @@ from astune.tools.frames import Decoder, encode
 from astune.tools.types import SandboxLevel
 
 _CHUNK = 1 << 16
+_SPARES = 4  # at most; with the calls that run never more than ``workers``
+_IDLE_SECONDS = 0.002  # a spare is forked when nothing has happened for so long: no call waits for it
 
 
 class WarmParent:
@@ -39,7 +41,9 @@ class WarmParent:
         self._decoder = Decoder()
         self._outgoing = bytearray()
         self._waiting: deque[dict[str, Any]] = deque()
-        self._running: dict[int, Call] = {}
+        self._children: dict[int, Call] = {}  # by process id: calls, spares, and spares that could not be used
+        self._spares: deque[Call] = deque()
+        self._refill = True
         self._selector = selectors.DefaultSelector()
         self._wake_read, wake_write = os.pipe()
         for fd in (self._wake_read, wake_write):
@@ -59,7 +63,7 @@ class WarmParent:
             while self._step():
                 pass
         finally:
-            for call in self._running.values():
+            for call in self._children.values():
                 call.kill()
 
     def send(self, message: dict[str, Any]) -> None:
@@ -77,11 +81,14 @@ class WarmParent:
         self._selector.modify(self._control, events)
 
     def _step(self) -> bool:
-        for key, events in self._selector.select(self._patience()):
+        events = self._selector.select(self._patience())
+        if not events and self._lacks_spare():
+            self._add_spare()
+        for key, mask in events:
             if key.fileobj is self._control:
-                if events & selectors.EVENT_WRITE:
+                if mask & selectors.EVENT_WRITE:
                     self._flush()
-                if events & selectors.EVENT_READ and not self._receive():
+                if mask & selectors.EVENT_READ and not self._receive():
                     return False
             elif key.fileobj == self._client:
                 return False
@@ -89,16 +96,18 @@ class WarmParent:
                 os.read(self._wake_read, _CHUNK)
             elif not key.data.read(key.fd):
                 self._selector.unregister(key.fd)
+                self._answer(key.data.early_result())
         self._enforce()
         self._reap()
         self._start_waiting()
         return True
 
     def _patience(self) -> float | None:
-        if not self._running:
-            return None
-        nearest = min(call.deadline for call in self._running.values())
-        return None if nearest == math.inf else max(0.0, nearest - time.monotonic())
+        nearest = min((call.deadline for call in self._children.values()), default=math.inf)
+        patience = max(0.0, nearest - time.monotonic())
+        if self._lacks_spare():
+            return min(patience, _IDLE_SECONDS)
+        return None if patience == math.inf else patience
 
     def _receive(self) -> bool:
         try:
@@ -114,39 +123,65 @@ class WarmParent:
 
     def _cancel(self, identity: int) -> None:
         self._waiting = deque(request for request in self._waiting if request["id"] != identity)
-        for call in self._running.values():
+        for call in self._children.values():
             if call.identity == identity:
                 call.kill()
 
     def _start_waiting(self) -> None:
-        while self._waiting and len(self._running) < self._workers:
+        while self._waiting and len(self._children) - len(self._spares) < self._workers:
             request = self._waiting.popleft()
+            if self._use_spare(request):
+                continue
             try:
-                call = Call(request, self._confinement)
+                self._fork(request)
             except OSError as error:  # no process or file descriptor left on this machine
                 self.send({"id": request["id"], "error": f"cannot start a process: {error}"})
-                continue
-            self._running[call.pid] = call
-            for fd in call.pipes:
-                self._selector.register(fd, selectors.EVENT_READ, call)
+
+    def _use_spare(self, request: dict[str, Any]) -> bool:
+        return bool(self._spares) and self._spares.popleft().hand_over(request)
+
+    def _fork(self, request: dict[str, Any] | None = None) -> Call:
+        call = Call(self._confinement, request)
+        self._children[call.pid] = call
+        for fd in call.pipes:
+            self._selector.register(fd, selectors.EVENT_READ, call)
+        return call
+
+    def _lacks_spare(self) -> bool:
+        return self._refill and len(self._children) < self._workers and len(self._spares) < _SPARES
+
+    def _add_spare(self) -> None:
+        try:
+            self._spares.append(self._fork())
+        except OSError:
+            self._refill = False
 
     def _enforce(self) -> None:
         now = time.monotonic()
-        for call in self._running.values():
+        for call in self._children.values():
             if now >= call.deadline:
                 call.time_out()
 
     def _reap(self) -> None:
-        for pid in list(self._running):
+        for pid in list(self._children):
             done, status, usage = os.wait4(pid, os.WNOHANG)
             if done:
-                self._finish(self._running.pop(pid), status, usage.ru_utime + usage.ru_stime)
+                self._finish(self._children.pop(pid), status, usage.ru_utime + usage.ru_stime)
 
     def _finish(self, call: Call, status: int, cpu_seconds: float) -> None:
         for fd in call.pipes:
             if fd in self._selector.get_map():
                 self._selector.unregister(fd)
-        self.send(call.result(status, cpu_seconds))
+        if call in self._spares:
+            self._spares.remove(call)
+            self._refill = False  # until a call has ended: spares that cannot live are not made in an endless loop
+        self._answer(call.result(status, cpu_seconds))
+        call.close()
+
+    def _answer(self, message: dict[str, Any] | None) -> None:
+        if message is not None:
+            self.send(message)
+            self._refill = True
 
 
 def _preload(modules: list[str]) -> None:

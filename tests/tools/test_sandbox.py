@@ -92,6 +92,33 @@ def test_calls_share_nothing(kernel: Sandbox) -> None:
     assert kernel.run_sync("import math; print(math.pi > 3, 'x' in globals())").stdout == "True False\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_children_share_no_memory_with_each_other() -> None:
+    code = "import time; time.sleep(.05); print(open('/proc/self/maps').read().count('/dev/zero'))"
+    async with Sandbox(at_most="process", workers=3) as sandbox:  # where /proc is readable
+        results = await asyncio.gather(*(sandbox.run(code) for _ in range(9)))
+    assert {result.stdout for result in results} == {"1\n"}, "a shared page each: its own farewell's"
+
+
+def test_code_longer_than_any_pipe_runs(kernel: Sandbox) -> None:
+    kernel.run_sync("")
+    time.sleep(0.05)  # a spare waits now
+    assert kernel.run_sync(f"print(len({'x' * 3_000_000!r}))").stdout == "3000000\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_killed_spares_cost_no_call() -> None:
+    with Sandbox() as sandbox:
+        sandbox.run_sync("")
+        warm_parent, *spares = descendants(sandbox.pid)
+        while not spares:
+            spares = descendants(warm_parent)
+        for pid in spares:
+            os.kill(pid, signal.SIGKILL)
+            wait_until_gone(pid)
+        assert [sandbox.run_sync(f"print({i})").stdout for i in range(3)] == ["0\n", "1\n", "2\n"]
+
+
 def test_output_up_to_the_limit_is_whole(kernel: Sandbox) -> None:
     result = kernel.run_sync("print('x' * 199_999)", SandboxLimits(output=200_000))
     assert (len(result.stdout), result.stop_reason) == (200_000, SandboxStop.EXIT)
@@ -219,9 +246,9 @@ def test_fork_of_the_client_starts_its_own_warm_parent(kernel: Sandbox) -> None:
 def test_child_that_cannot_confine_itself_runs_nothing(tmp_path: Path) -> None:
     broken = confine.Confinement(ruleset=os.open(os.devnull, os.O_RDONLY), parent=None, base_memory=2**40)
     limits = {"seconds": 60, "cpu_seconds": 60, "memory": 2**30, "file_size": 1, "output": 1000}
-    call = Call({"id": 1, "limits": limits, "code": f"import os; os.mkdir({str(tmp_path / 'ran')!r})"}, broken)
+    call = Call(broken, {"id": 1, "limits": limits, "code": f"import os; os.mkdir({str(tmp_path / 'ran')!r})"})
     outcome = call.result(os.waitpid(call.pid, 0)[1], 0.0)
-    assert "landlock" in outcome["error"]
+    assert outcome is not None and "landlock" in outcome["error"]
     assert not (tmp_path / "ran").exists()
 
 

@@ -161,6 +161,17 @@ def test_double_forked_daemon_cannot_start(kernel: Sandbox, process: Sandbox, tm
     assert not marker.exists()
 
 
+def test_code_that_forges_its_end_dies_of_it() -> None:
+    forge = (
+        "import os, sys\nframe = sys._getframe()\nwhile 'farewell' not in frame.f_locals: frame = frame.f_back\n"
+        "frame.f_locals['farewell'][:2] = bytes([1, 5])\nos.close(1); os.close(2)\nwhile True: pass"
+    )
+    limits = SandboxLimits(seconds=600, cpu_seconds=600)
+    with Sandbox(workers=1, limits=limits) as sandbox:
+        assert sandbox.run_sync(forge).returncode == 5
+        assert sandbox.run_sync("print(1)").stdout == "1\n", "the only worker is free again"
+
+
 def test_sees_no_file_descriptor_but_its_own(kernel: Sandbox) -> None:
     code = (
         "import os\ndef is_open(fd):\n try: os.fstat(fd)\n except OSError: return False\n return True\n"
