@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -30,14 +31,22 @@ def split_of(question: str) -> Split:
     return "test" if hashlib.sha256(question.encode()).digest()[0] % _TEST_SHARE == 0 else "train"
 
 
+def largest_number(problem: NanoProblem) -> int:
+    """The largest number of a problem: in its question or among the results of its steps."""
+    return max(*problem.values, *map(int, re.findall(r"\d+", problem.question)))
+
+
 def _problem_id(problem: NanoProblem) -> str:
     return f"nano_gsm/{problem.family}/{hashlib.sha256(problem.question.encode()).hexdigest()[:16]}"
 
 
-def generate(n: int, seed: int, split: Split = "train", families: Sequence[str] | None = None) -> list[NanoProblem]:
+def generate(
+    n: int, seed: int, split: Split = "train", families: Sequence[str] | None = None, largest: int | None = None
+) -> list[NanoProblem]:
     """Generates ``n`` problems with distinct questions and ids, families in turn.
 
-    The same arguments give the same problems. ``families`` limits the draw to those names.
+    The same arguments give the same problems. ``families`` limits the draw to those names,
+    ``largest`` to problems without any number above it (easy enough to be solved without a tool).
 
     Raises:
         TaskError: ``n`` is negative, the split or a family is unknown, or the families hold too few
@@ -53,7 +62,8 @@ def generate(n: int, seed: int, split: Split = "train", families: Sequence[str] 
     repeats = 0
     while len(problems) < n:
         problem = draw_problem(chosen[len(problems) % len(chosen)], rng)
-        if split_of(problem.question) == split and problem.question not in problems:
+        fits = largest is None or largest_number(problem) <= largest
+        if fits and split_of(problem.question) == split and problem.question not in problems:
             problems[problem.question] = replace(problem, problem_id=_problem_id(problem))
             repeats = 0
         elif (repeats := repeats + 1) > _MAX_REPEATS:
@@ -83,6 +93,12 @@ def to_task(problem: NanoProblem) -> Task:
     )
 
 
-def read_nano_gsm(n: int, seed: int = 0, split: Split = "train", families: Sequence[str] | None = None) -> list[Task]:
+def read_nano_gsm(
+    n: int,
+    seed: int = 0,
+    split: Split = "train",
+    families: Sequence[str] | None = None,
+    largest: int | None = None,
+) -> list[Task]:
     """Generates ``n`` tasks: the ``nano_gsm`` task reader. Arguments and errors as in :func:`generate`."""
-    return [to_task(problem) for problem in generate(n, seed, split, families)]
+    return [to_task(problem) for problem in generate(n, seed, split, families, largest)]
