@@ -315,6 +315,7 @@ class TestNothingIsLost:
             "model.max_context=32",
             "trainer.group_size=1",
             "trainer.learning_rate=1",
+            "evaluation.n_heldout=3",
             "seed=1",
             "no_such_key=1",
         ):

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from astune.backbone.assemble import RunParts, run_parts
 from astune.config.schema import AstuneConfig
+from astune.errors import CheckpointError
 from astune.report.console import ProgressTable
 from astune.report.environment import environment
 from astune.report.html import write_report
@@ -37,11 +38,13 @@ def run(config: AstuneConfig, config_text: str) -> int:
     tasks = read_splits(config.task_reader, config.evaluation.n_heldout)
     folder = RunFolder(config.name, config.save_dir).create()
     with folder.lock(), run_parts(config, trainable=True) as parts:
-        tracker = _tracker(config, folder)
-        training = _training_run(config, folder, parts, tasks, tracker)
+        training = _training_run(config, folder, parts, tasks)
+        if training.store.latest() is not None:
+            _check_heldout(folder, tasks)
         training.resume()
         folder.write_config(config_text)
         folder.write_heldout_tasks(tasks.heldout)
+        tracker = training.tracker = _tracker(config, folder)
         header = parts.header(_describe(config, tasks))
         try:
             with ProgressTable(header, config.trainer.steps, training.state.step, console=console) as progress:
@@ -61,9 +64,21 @@ def run(config: AstuneConfig, config_text: str) -> int:
     return 0
 
 
-def _training_run(
-    config: AstuneConfig, folder: RunFolder, parts: RunParts, tasks: TaskSplits, tracker: Tracker | None
-) -> TrainingRun:
+def _check_heldout(folder: RunFolder, tasks: TaskSplits) -> None:
+    """Before and after are only comparable on the same problems."""
+    known, now = (
+        [(task.task_id, task.main_query, task.answer) for task in held]
+        for held in (folder.read_heldout_tasks(), tasks.heldout)
+    )
+    if known != now and folder.read_evaluations():
+        raise CheckpointError(
+            f"{folder.path} was evaluated on {len(known)} held-out problems, and now there are {len(now)} or others: "
+            f"keep evaluation.n_heldout={len(known)} and the tasks as they were, or give this run a name of its own "
+            "(name=...)"
+        )
+
+
+def _training_run(config: AstuneConfig, folder: RunFolder, parts: RunParts, tasks: TaskSplits) -> TrainingRun:
     updater = PolicyUpdater(
         parts.model,
         parts.tokenizer,
@@ -82,7 +97,6 @@ def _training_run(
         tasks.heldout,
         parts.sampling,
         fingerprint(config, parts),
-        tracker,
     )
 
 

@@ -100,8 +100,19 @@ def load_policy(
         tokenizer = _load_tokenizer(folder)
         model = _load_model(folder, config, dtype)
     check_vocabulary(model, tokenizer, folder)
+    _take_from_file(model)
     model.to(device)  # type: ignore[arg-type]  # transformers' stub wants a method's own type
     return model.eval(), tokenizer
+
+
+def _take_from_file(model: PreTrainedModel) -> None:
+    """Copies the weights into memory of their own.
+
+    As loaded, they are views of the file: whoever writes it anew (a download, a rebuild) would crash the process or
+    change its weights, and where a tensor lies in the file would decide its alignment.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

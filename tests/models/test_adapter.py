@@ -19,7 +19,7 @@ from tests.rollout.fake_engine import small_tokenizer
 IDS = torch.tensor([[5, 7, 11, 13]])
 
 
-def logits(model: Any) -> torch.Tensor:
+def logits(model: Any) -> Any:
     with torch.no_grad():
         return model(IDS).logits
 
@@ -37,11 +37,11 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "base"
 
 
-def adapt(base: Path, folder: Path) -> torch.Tensor:
+def adapt(base: Path, folder: Path) -> Any:
     """Saves an adapter on ``base`` that changes something, and returns what the two compute together."""
     torch.manual_seed(1)
     model = get_peft_model(load_policy(base)[0], LoraConfig(r=2, task_type="CAUSAL_LM", init_lora_weights=False))
-    model.eval().save_pretrained(folder)
+    model.eval().save_pretrained(str(folder))
     return logits(model)
 
 

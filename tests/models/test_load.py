@@ -137,3 +137,12 @@ def test_a_tokenizer_of_another_vocabulary_is_refused_with_the_numbers(folder: P
     save_tokenizer(folder, words=30)
     with pytest.raises(ModelError, match="ids up to 29, but the model has embeddings for 24"):
         load_policy(folder)
+
+
+def test_a_loaded_model_outlives_its_file(folder: Path) -> None:
+    model, _ = load_policy(folder)
+    before = [parameter.clone() for parameter in model.parameters()]
+    weights = folder / "model.safetensors"
+    with weights.open("r+b") as file:
+        file.write(bytes(weights.stat().st_size))
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
