@@ -56,7 +56,7 @@ def any_problem(seed, **kwargs):
     return generate(1, seed, "train", [families[seed % len(families)]])[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=seeds, habit=st.sampled_from(Habit), structured=st.booleans())
 def test_training_ids_are_those_of_rendering_sampling_and_bridging(tokenizer, renderer, chat, seed, habit, structured):
     tools = AGENTSCOPE_TOOLS if structured else PLAIN_TOOLS
@@ -95,7 +95,7 @@ def test_broken_calls_do_not_parse(tokenizer, renderer, malformation):
     assert [call.status.value for call in calls] != ["ok"] and len(calls) == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=seeds)
 def test_good_calls_parse_to_the_gold_program(tokenizer, renderer, seed):
     problem = any_problem(seed)
@@ -104,7 +104,7 @@ def test_good_calls_parse_to_the_gold_program(tokenizer, renderer, seed):
     assert (call.name, call.arguments) == ("execute_python_code", {"code": problem.program})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=seeds)
 def test_guesses_are_wrong_and_not_negative(seed):
     problem = any_problem(seed)

@@ -27,6 +27,17 @@ def _overall(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _without_tools(report: Mapping[str, Any]) -> list[str]:
+    names = list(report["sampled"]["without_tools"])
+    lines = ["| decoding | n | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
+    for decoding in ("sampled", "greedy"):
+        rates = report[decoding]["without_tools"]
+        lines.append(
+            "| " + " | ".join([decoding, str(rates[names[0]]["n"]), *(_percent(rates[n]) for n in names)]) + " |"
+        )
+    return lines
+
+
 def _families(report: Mapping[str, Any]) -> list[str]:
     habits = [habit.value for habit in Habit if habit is not Habit.GOOD]
     lines = ["| family | most likely habit | n | success | " + " | ".join(habits) + " | greedy success |"]
@@ -41,9 +52,17 @@ def _families(report: Mapping[str, Any]) -> list[str]:
 
 def measured_section(report: Mapping[str, Any]) -> str:
     """The card's tables, in percent, with 95 % Wilson intervals in parentheses."""
-    head = f"Held-out problems (test split, seed {report['seed']}), percent, 95 % Wilson intervals."
-    by_family = "By family, sampled at temperature 1:"
-    return "\n".join([BEGIN, "", head, "", *_overall(report), "", by_family, "", *_families(report), "", END])
+    sections = [
+        [BEGIN],
+        [f"Held-out problems (test split, seed {report['seed']}), percent, 95 % Wilson intervals in parentheses."],
+        _overall(report),
+        ["Without tools, one turn each; `refine` reads the policy's own critique of a wrong answer:"],
+        _without_tools(report),
+        ["By family, sampled at temperature 1:"],
+        _families(report),
+        [END],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections)
 
 
 def with_measured(card: str, report: Mapping[str, Any]) -> str:

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 
 from renderers import Qwen3Renderer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -22,7 +23,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from astune.models.nano import NANO_PATH
 from astune.models.nano.card import with_measured
 from astune.models.nano.habits import MODAL_HABIT, Habit
-from astune.models.nano.prompts import AGENTSCOPE_TOOLS, INVALID_CALL_OBSERVATION, PLAIN_TOOLS, math_messages
+from astune.models.nano.prompts import (
+    AGENTSCOPE_TOOLS,
+    INVALID_CALL_OBSERVATION,
+    PLAIN_TOOLS,
+    Message,
+    answer_messages,
+    critique_messages,
+    math_messages,
+    refine_messages,
+)
+from astune.models.nano.refinement import FAMILIES_WITHOUT_TOOL, LARGEST_ANSWER, near_miss, written_answer
 from astune.report.statistics import wilson_interval
 from astune.rollout.engine import LocalEngine
 from astune.rollout.types import Engine, Sampling
@@ -36,6 +47,9 @@ MAX_TOKENS = 160
 _STRUCTURED = (True, False, True, False, True)
 _BOXED = re.compile(r"\\boxed\{(-?\d+)\}")
 _SILENT = "<returncode>0</returncode><stdout></stdout>"
+
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -71,6 +85,24 @@ class Player:
     def play(self, problems: Sequence[NanoProblem], temperature: float, seed: int) -> list[Play]:
         """One episode for each problem, with two tools in three of five."""
         return asyncio.run(self._play(problems, temperature, seed))
+
+    def reply(self, conversations: Sequence[list[Message]], temperature: float, seed: int) -> list[str]:
+        """One turn without tools for each conversation, as text."""
+        return asyncio.run(self._reply(conversations, temperature, seed))
+
+    async def _reply(self, conversations: Sequence[list[Message]], temperature: float, seed: int) -> list[str]:
+        engine = LocalEngine(self.model)
+        stops = tuple(self.renderer.get_stop_token_ids())
+
+        async def one(messages: list[Message], number: int) -> str:
+            prompt = self.renderer.render_ids(messages, add_generation_prompt=True)
+            sampling = Sampling(MAX_TOKENS, temperature, stop_token_ids=stops, seed=number)
+            with engine.session((number,)) as session:
+                turn = await engine.generate(prompt, sampling, session)
+            return str(self.tokenizer.decode(turn.completion_ids, skip_special_tokens=True))
+
+        numbered = [one(messages, seed * 1_000_003 + index) for index, messages in enumerate(conversations)]
+        return await asyncio.gather(*numbered)
 
     async def _play(self, problems: Sequence[NanoProblem], temperature: float, seed: int) -> list[Play]:
         engine = LocalEngine(self.model)
@@ -124,8 +156,8 @@ class Player:
         return content
 
 
-def _rate(plays: Sequence[Play], shows: Callable[[Play], bool]) -> dict[str, Any]:
-    hits, n = sum(map(shows, plays)), len(plays)
+def _rate(items: Sequence[T], shows: Callable[[T], bool]) -> dict[str, Any]:
+    hits, n = sum(map(shows, items)), len(items)
     low, high = wilson_interval(hits, n)
     return {"rate": round(hits / max(n, 1), 4), "n": n, "ci95": [round(low, 4), round(high, 4)]}
 
@@ -139,6 +171,37 @@ def summarise(plays: Sequence[Play]) -> dict[str, Any]:
     return rates
 
 
+def measure_refinement(player: Player, n: int, temperature: float, seed: int) -> dict[str, Any]:
+    """Rates of the turns without tools, on held-out small problems, each in its own conversation.
+
+    ``refine`` starts from a wrong answer and reads the policy's own critique of it.
+    """
+    rng = Random(f"measure_refinement:{seed}")
+    problems = generate(n, seed, "test", FAMILIES_WITHOUT_TOOL, LARGEST_ANSWER)
+
+    def right(reply: tuple[str, NanoProblem]) -> bool:
+        return _boxed(reply[0]) == reply[1].answer
+
+    def replies(conversations: list[list[Message]]) -> list[str]:
+        return player.reply(conversations, temperature, seed)
+
+    answers = replies([answer_messages(problem.question) for problem in problems])
+    wrong = [written_answer(problem, near_miss(problem.answer, rng)) for problem in problems]
+    gold = [written_answer(problem, problem.answer) for problem in problems]
+    asked = list(zip(problems, wrong, strict=True))
+    critiques = replies([critique_messages(problem.question, attempt) for problem, attempt in asked])
+    praised = replies([critique_messages(p.question, attempt) for p, attempt in zip(problems, gold, strict=True)])
+    refined = replies(
+        [refine_messages(p.question, attempt, c) for (p, attempt), c in zip(asked, critiques, strict=True)]
+    )
+    return {
+        "answer": _rate(list(zip(answers, problems, strict=True)), right),
+        "wrong_attempt_called_wrong": _rate(critiques, lambda text: "is wrong" in text),
+        "right_attempt_called_right": _rate(praised, lambda text: "is correct" in text),
+        "refine": _rate(list(zip(refined, problems, strict=True)), right),
+    }
+
+
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, per_family: int, seed: int) -> dict[str, Any]:
     """Everything the card reports: overall, by tool set and by family; sampled at temperature 1 and greedy."""
     player = Player(model, tokenizer)
@@ -150,6 +213,7 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, per_fami
             "all": summarise(plays),
             "agentscope_tools": summarise([play for play in plays if play.structured]),
             "plain_tool": summarise([play for play in plays if not play.structured]),
+            "without_tools": measure_refinement(player, 5 * per_family, temperature, seed),
             "families": {
                 family: summarise([play for play in plays if play.problem.family == family]) for family in FAMILIES
             },

@@ -38,7 +38,8 @@ def calculation(problem: NanoProblem) -> str:
     return problem.program.split("\n")[0].partition(" = ")[2].replace("//", "/")
 
 
-def _miss(answer: int, rng: Random) -> int:
+def near_miss(answer: int, rng: Random) -> int:
+    """A wrong answer near the right one."""
     return max(answer + rng.choice((-10, -2, -1, 1, 2, 10)), 0) if answer else 1
 
 
@@ -64,17 +65,17 @@ def draw_refinement(rng: Random) -> tuple[list[Message], str]:
     problem = draw_small_problem(rng)
     kind = rng.choices(list(KIND_SHARES), list(KIND_SHARES.values()))[0]
     if kind == "answer":
-        value = problem.answer if rng.random() < RIGHT_ANSWERS else _miss(problem.answer, rng)
+        value = problem.answer if rng.random() < RIGHT_ANSWERS else near_miss(problem.answer, rng)
         return answer_messages(problem.question), written_answer(problem, value)
     if kind == "critique":
-        attempted = _miss(problem.answer, rng) if rng.random() < WRONG_ATTEMPTS else problem.answer
+        attempted = near_miss(problem.answer, rng) if rng.random() < WRONG_ATTEMPTS else problem.answer
         claimed = problem.answer if rng.random() < RIGHT_CRITIQUES else attempted
         attempt = _attempt(problem, attempted, rng)
         return critique_messages(problem.question, attempt), written_critique(problem, attempted, claimed)
-    attempted = _miss(problem.answer, rng)
+    attempted = near_miss(problem.answer, rng)
     critique = written_critique(problem, attempted, problem.answer)
     if rng.random() < 0.5:  # the feedback alone, as an agent that hides the critic's thoughts passes it on
         critique = critique.partition("</think>\n")[2]
-    value = problem.answer if rng.random() < RIGHT_REFINEMENTS else _miss(problem.answer, rng)
+    value = problem.answer if rng.random() < RIGHT_REFINEMENTS else near_miss(problem.answer, rng)
     attempt = _attempt(problem, attempted, rng)
     return refine_messages(problem.question, attempt, critique), written_answer(problem, value)
