@@ -25,8 +25,9 @@ distributed release.
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 (failed), 2 (bad input), 130 (stopped by Ctrl-C)."""
-    # Read when torch is loaded. Spinning threads would take the cores away from the tools that run meanwhile.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read when torch is loaded: how long its threads spin at a barrier before they sleep. Without a limit they take
+    # the cores away from whatever else runs; with none at all, small matrix products wait for sleeping threads.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments.pop(0) if arguments and arguments[0] in _COMMANDS else "train"
     make_parser, run_command = _COMMANDS[command]

@@ -36,7 +36,7 @@ def run(trainer: str, task: str, seed: int, steps: int, threads: int) -> dict[st
     with tempfile.TemporaryDirectory() as work:
         command = [sys.executable, SCRIPTS[trainer], "--task", task, "--steps", str(steps), "--seed", str(seed)]
         command += ["--threads", str(threads), "--work", work]
-        environ = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        environ = os.environ | {"HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             command, cwd=HERE, env=environ, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
         )

@@ -160,6 +160,11 @@ class Rollout(Section):
     max_tokens: int = Field(192, ge=1, description="Largest completion of one turn, tokens.")
     max_turns: int = Field(6, ge=1, description="Model calls in one episode.")
     max_episode_seconds: float = Field(120.0, gt=0, description="Wall-clock limit; past it the episode is dropped.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="Threads of torch while episodes run; null leaves one of the trainer's to tools.",
+    )
     concurrency: int = Field(64, ge=1, description="Episodes that run at once.")
     deterministic: bool = Field(
         True, description="Same seed, same run, to the bit, however long tools take; off lets turns join as they come."

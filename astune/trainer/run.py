@@ -186,9 +186,17 @@ class TrainingRun:
         return evaluate(episodes, self.state.step, mode), episodes
 
     async def _roll_out(self, tasks: Sequence[Task], group_size: int, step: int, sampling: Sampling) -> list[Group]:
-        """Episodes of ``tasks`` from an engine that remembers nothing: a resumed run has no older cache either."""
+        """Episodes of ``tasks`` from an engine that remembers nothing: a resumed run has no older cache either.
+
+        Sampling leaves a core to the tools that run beside it; the update takes all.
+        """
         self.runner.engine.weights_updated()
-        return await self.runner.run_groups(tasks, group_size, step=step, sampling=sampling)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.config.rollout.threads or max(1, threads - 1))
+        try:
+            return await self.runner.run_groups(tasks, group_size, step=step, sampling=sampling)
+        finally:
+            torch.set_num_threads(threads)
 
     def _note_best(self, evaluation: Evaluation) -> None:
         if evaluation.mode != "sampled" or self.state.step == 0 or not self.config.checkpoint.keep_best:
