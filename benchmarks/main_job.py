@@ -23,17 +23,17 @@ CONF = "tutorial/example_math_agent/math_agent.yaml"
 LIMIT_SECONDS = 3600
 
 
-def train(seed: int, overrides: list[str]) -> dict[str, Any]:
+def train(seed: int, work: Path, overrides: list[str]) -> dict[str, Any]:
     """One run of the command in a process of its own; returns its summary and its rewards."""
-    with tempfile.TemporaryDirectory() as work:
-        command = [sys.executable, "-m", "astune.cli", "--conf", CONF, f"seed={seed}", f"save_dir={work}", "name=run"]
-        done = subprocess.run(
-            [*command, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"seed {seed} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        summary: dict[str, Any] = json.loads((Path(work) / "run" / "summary.json").read_text())
-        rows = (Path(work) / "run" / "metrics.jsonl").read_text().splitlines()
+    folder = work / f"seed_{seed}"
+    command = [sys.executable, "-m", "astune.cli", "--conf", CONF, f"seed={seed}", f"save_dir={folder}"]
+    done = subprocess.run(
+        [*command, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"seed {seed} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    summary: dict[str, Any] = json.loads((folder / "math_agent" / "summary.json").read_text())
+    rows = (folder / "math_agent" / "metrics.jsonl").read_text().splitlines()
     summary.pop("environment", None)
     return summary | {"reward_curve": [round(json.loads(row)["reward_mean"], 4) for row in rows]}
 
@@ -43,17 +43,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the run folders here")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args()
-    runs = []
-    for seed in range(arguments.seeds):
-        runs.append(train(seed, arguments.overrides))
-        last = runs[-1]
-        print(
-            f"seed {seed}: sampled {last['success_before']:.3f} -> {last['success_after']:.3f}, "
-            f"greedy {last['greedy_before']:.3f} -> {last['greedy_after']:.3f}, {last['train_seconds']:.0f} s",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as scratch:
+        work = (arguments.keep or Path(scratch)).resolve()
+        runs = [report(train(seed, work, arguments.overrides)) for seed in range(arguments.seeds)]
+    write(runs, arguments.out)
+
+
+def report(run: dict[str, Any]) -> dict[str, Any]:
+    """Says in a line how a run went, and passes it on."""
+    print(
+        f"seed {run['seed']}: sampled {run['success_before']:.3f} -> {run['success_after']:.3f}, "
+        f"greedy {run['greedy_before']:.3f} -> {run['greedy_after']:.3f}, {run['train_seconds']:.0f} s",
+        flush=True,
+    )
+    return run
+
+
+def write(runs: list[dict[str, Any]], out: Path) -> None:
+    """Writes all runs and their means."""
     names = ("success_before", "success_after", "greedy_before", "greedy_after", "train_seconds", "peak_rss_bytes")
     document = {
         "environment": environment(),
@@ -63,8 +73,8 @@ def main() -> None:
         "worst_success_after": min(run["success_after"] for run in runs),
         "runs": runs,
     }
-    arguments.out.parent.mkdir(exist_ok=True)
-    arguments.out.write_text(json.dumps(document, indent=1))
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":
