@@ -144,6 +144,9 @@ def main() -> None:
         tools=[execute_python_code] if agent else None,
         callbacks=[timer],
     )
+    if agent:
+        # TRL derives a schema of its own from the function, with its keys in another order; the policy knows this one.
+        trainer.tools = [TOOL_SCHEMA]
     trainer.train()
     rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
     print("RESULT " + json.dumps({"seconds": timer.seconds, "reward": rewards}))

@@ -56,6 +56,7 @@ def compare(task: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     last = {name: [statistics.fmean(record["reward"][-10:]) for record in records] for name, records in runs.items()}
     return {
         "task": task,
+        "steps": len(runs["astune"][0]["seconds"]),
         "median_step_seconds": medians,
         "speedup_per_seed": ratios,
         "speedup_median": statistics.median(ratios),
@@ -87,7 +88,7 @@ def main() -> None:
         print(f"{task}: {results[-1]['speedup_median']:.2f} times TRL, range {results[-1]['speedup_range']}")
     arguments.out.parent.mkdir(exist_ok=True)
     load = os.getloadavg()
-    document = {"environment": environment(), "load_average": load, "steps": arguments.steps, "results": results}
+    document = {"environment": environment(), "load_average": load, "results": results}
     arguments.out.write_text(json.dumps(document, indent=1))
 
 
