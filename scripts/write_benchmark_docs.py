@@ -103,7 +103,7 @@ def training_step() -> str:
         + "\n![Reward of both trainers, one line a seed](training_step.png)\n\n"
         "What limits each: TRL pads, prefills every repeated prompt, waits for the slowest row of a turn, runs "
         "synchronous tools one after another and trains on groups whose rewards are equal. Ours is bound by small "
-        "matrix products: the decoding steps of the longest completion on one core, while the other is left to the tools, "
+        "matrix products: the decoding steps of the longest completion on one core, the other being left to the tools, "
         "then the backward pass in float32. Goals were 3 and 5 times.\n\n" + machine(document)
     )
 
