@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from rich.console import Console
 from astune.backbone.assemble import RunParts, run_parts
 from astune.config.schema import AstuneConfig
 from astune.report.console import evaluation_line
-from astune.report.metrics import Evaluation, evaluate
+from astune.report.metrics import Evaluation
 from astune.task_reader.dataset_file import read_dataset_file
 from astune.task_reader.registry import read_splits
 from astune.task_reader.types import Task
-from astune.trainer.run import EVALUATION_STREAM
+from astune.trainer.run import evaluate_tasks
 
 
 def evaluate_checkpoint(config: AstuneConfig, checkpoint: Path, tasks_file: Path | None) -> int:
@@ -48,12 +47,6 @@ def _tasks(config: AstuneConfig, tasks_file: Path | None) -> list[Task]:
 
 
 async def _evaluate_modes(config: AstuneConfig, parts: RunParts, tasks: list[Task]) -> list[Evaluation]:
-    modes = {"sampled": 1.0} if config.evaluation.sampled else {}
-    if config.evaluation.greedy:
-        modes["greedy"] = 0.0
-    results = []
-    for mode, temperature in modes.items():
-        sampling = replace(parts.sampling, temperature=temperature, top_p=1.0)
-        groups = await parts.runner.run_groups(tasks, 1, step=EVALUATION_STREAM, sampling=sampling)
-        results.append(evaluate([episode for group in groups for episode in group.episodes], 0, mode))
-    return results
+    modes = ["sampled"] * config.evaluation.sampled + ["greedy"] * config.evaluation.greedy
+    threads = config.rollout.threads
+    return [(await evaluate_tasks(parts.runner, tasks, parts.sampling, mode, 0, threads))[0] for mode in modes]

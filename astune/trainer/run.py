@@ -128,7 +128,9 @@ class TrainingRun:
         trainer = self.config.trainer
         torch.manual_seed(stream_seed(self.config.seed, step, "torch") & 0x7FFFFFFF)
         batch = batch_of_step(self.tasks, step, trainer.prompts_per_step, self.config.seed)
-        groups = await self._unless_stopped(self._roll_out(batch, trainer.group_size, step, self.sampling))
+        groups = await self._unless_stopped(
+            roll_out(self.runner, batch, trainer.group_size, step, self.sampling, self.config.rollout.threads)
+        )
         rolled_out = time.perf_counter()
         update = self.updater.update(groups, step)
         self.state.step = step + 1
@@ -180,23 +182,8 @@ class TrainingRun:
 
     async def evaluate(self, mode: str) -> tuple[Evaluation, list[Episode]]:
         """Runs every held-out task once, ``sampled`` at temperature 1 or ``greedy``."""
-        sampling = replace(self.sampling, temperature=1.0 if mode == "sampled" else 0.0, top_p=1.0)
-        groups = await self._roll_out(self.heldout, 1, EVALUATION_STREAM, sampling)
-        episodes = [episode for group in groups for episode in group.episodes]
-        return evaluate(episodes, self.state.step, mode), episodes
-
-    async def _roll_out(self, tasks: Sequence[Task], group_size: int, step: int, sampling: Sampling) -> list[Group]:
-        """Episodes of ``tasks`` from an engine that remembers nothing: a resumed run has no older cache either.
-
-        Sampling leaves a core to the tools that run beside it; the update takes all.
-        """
-        self.runner.engine.weights_updated()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.config.rollout.threads or max(1, threads - 1))
-        try:
-            return await self.runner.run_groups(tasks, group_size, step=step, sampling=sampling)
-        finally:
-            torch.set_num_threads(threads)
+        threads = self.config.rollout.threads
+        return await evaluate_tasks(self.runner, self.heldout, self.sampling, mode, self.state.step, threads)
 
     def _note_best(self, evaluation: Evaluation) -> None:
         if evaluation.mode != "sampled" or self.state.step == 0 or not self.config.checkpoint.keep_best:
@@ -227,6 +214,32 @@ class TrainingRun:
             stop.cancel()
             if not ended_well and self.state.step > 0:
                 self.save()
+
+
+async def evaluate_tasks(
+    runner: EpisodeRunner, tasks: Sequence[Task], sampling: Sampling, mode: str, step: int, threads: int | None
+) -> tuple[Evaluation, list[Episode]]:
+    """Runs every task once, ``sampled`` at temperature 1 or ``greedy``; the result is recorded under ``step``."""
+    sampling = replace(sampling, temperature=1.0 if mode == "sampled" else 0.0, top_p=1.0)
+    groups = await roll_out(runner, tasks, 1, EVALUATION_STREAM, sampling, threads)
+    episodes = [episode for group in groups for episode in group.episodes]
+    return evaluate(episodes, step, mode), episodes
+
+
+async def roll_out(
+    runner: EpisodeRunner, tasks: Sequence[Task], group_size: int, step: int, sampling: Sampling, threads: int | None
+) -> list[Group]:
+    """Episodes of ``tasks`` from an engine that remembers nothing: a resumed run has no older cache either.
+
+    ``threads`` None leaves one of torch's threads to the tools that run beside the sampling.
+    """
+    runner.engine.weights_updated()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or max(1, before - 1))
+    try:
+        return await runner.run_groups(tasks, group_size, step=step, sampling=sampling)
+    finally:
+        torch.set_num_threads(before)
 
 
 class _stop_signals:
