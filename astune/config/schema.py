@@ -53,6 +53,9 @@ class NanoGsm(Section):
     n_train: int = Field(4096, ge=1, description="Number of training problems.")
     seed: int = Field(0, ge=0, description="Seed of the generator, independent of the run's seed.")
     families: list[str] | None = Field(None, description="Problem families to draw from; null takes all.")
+    largest: int | None = Field(
+        None, ge=1, description="Leaves out problems with a number above it, given or on the way; null takes all."
+    )
 
 
 class EnvService(Section):

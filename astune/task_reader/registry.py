@@ -102,7 +102,9 @@ def _read_hub(source: Sources, split: str) -> list[Task]:
 def _read_nano_gsm(source: Sources, n: int, split: Literal["train", "test"]) -> list[Task]:
     from astune.task_reader.nano_gsm import read_nano_gsm
 
-    return check_tasks(read_nano_gsm(n, source.nano_gsm.seed, split), f"nano_gsm, {split}")
+    options = source.nano_gsm
+    tasks = read_nano_gsm(n, options.seed, split, options.families, options.largest)
+    return check_tasks(tasks, f"nano_gsm, {split}")
 
 
 def _hold_out(tasks: list[Task], fraction: float) -> tuple[list[Task], list[Task]]:

@@ -14,9 +14,7 @@ from astune.models.nano.build import SMOKE, build_model, build_tokenizer, train
 from astune.models.nano.habits import MODAL_HABIT, SHARES, Habit, Malformation, draw_habit
 from astune.models.nano.prompts import (
     AGENTSCOPE_TOOLS,
-    CRITIQUE_SYSTEM,
     PLAIN_TOOLS,
-    REFINE_SYSTEM,
     math_messages,
     observation,
 )
@@ -137,12 +135,6 @@ def test_recipe_draws_training_problems_only(chat):
     test_questions = {problem.question for problem in generate(500, 1, "test")}
     texts = ["".join(segment.text for segment in segments) for segments in conversations(chat, 300, 1)]
     assert not [text for text in texts if any(question in text for question in test_questions)]
-
-
-def test_system_prompts_are_those_of_the_seed():
-    assert CRITIQUE_SYSTEM.startswith("You are a critical reviewer. Evaluate the given solution and provide")
-    assert "internal analysis, \nfollowed by clear, actionable feedback." in CRITIQUE_SYSTEM
-    assert REFINE_SYSTEM.endswith("<answer>Clear, well-formatted solution with final answer in \\boxed{}</answer>")
 
 
 async def test_prompt_and_tools_are_those_of_the_tutorial_agent():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from astune.refine.prompts import bundled_prompts
 from astune.tools.python_tool import TOOL_SCHEMA
 
 Message = dict[str, Any]
@@ -13,26 +14,6 @@ MATH_SYSTEM = (
     "You solve math word problems. Break the problem down, compute with Python code that prints the result, "
     "wait for the tool response, then give the final answer within \\boxed{}."
 )
-
-CRITIQUE_SYSTEM = """\
-You are a critical reviewer. Evaluate the given solution and provide constructive feedback.
-
-Focus on:
-- Correctness of reasoning and calculations
-- Completeness of the solution
-- Clarity and organization
-- Common mistakes or edge cases
-
-Format your critique in <think></think> tags for internal analysis, 
-followed by clear, actionable feedback."""  # noqa: W291  (the seed's prompt ends that line with a space)
-
-REFINE_SYSTEM = """\
-You are a problem solver. Given a question and feedback on a previous attempt, 
-provide an improved solution.
-
-Use the standard format:
-<think>Your unstructured internal reasoning</think>
-<answer>Clear, well-formatted solution with final answer in \\boxed{}</answer>"""  # noqa: W291
 
 #: What AgentScope offers besides the tool, with ``structured_model=FinalResult``.
 GENERATE_RESPONSE: dict[str, Any] = {
@@ -68,14 +49,12 @@ def answer_messages(question: str) -> list[Message]:
 
 def critique_messages(question: str, attempt: str) -> list[Message]:
     """Messages that ask for a critique of ``attempt``."""
-    content = f"Question:\n{question}\n\nSolution:\n{attempt}"
-    return [{"role": "system", "content": CRITIQUE_SYSTEM}, {"role": "user", "content": content}]
+    return bundled_prompts().critique(answer_messages(question), attempt)
 
 
-def refine_messages(question: str, attempt: str, critique: str) -> list[Message]:
-    """Messages that ask for an improved solution, given an attempt and its critique."""
-    content = f"Question:\n{question}\n\nPrevious attempt:\n{attempt}\n\nFeedback:\n{critique}"
-    return [{"role": "system", "content": REFINE_SYSTEM}, {"role": "user", "content": content}]
+def refine_messages(question: str, attempt: str, critique: str | None = None) -> list[Message]:
+    """Messages that ask for an improved solution, given an attempt and, where there is one, its critique."""
+    return bundled_prompts().refine(answer_messages(question), attempt, critique)
 
 
 def observation(stdout: str, stderr: str = "", returncode: int = 0) -> str:

@@ -16,13 +16,8 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 
-from astune.models.nano.prompts import (
-    CRITIQUE_SYSTEM,
-    GENERATE_RESPONSE,
-    INVALID_CALL_OBSERVATION,
-    MATH_SYSTEM,
-    REFINE_SYSTEM,
-)
+from astune.models.nano.prompts import GENERATE_RESPONSE, INVALID_CALL_OBSERVATION, MATH_SYSTEM
+from astune.refine.prompts import bundled_prompts
 from astune.tools.python_tool import TOOL_SCHEMA
 
 MAX_CONTEXT = 2048
@@ -43,11 +38,17 @@ def _after_name(tool: dict[str, Any]) -> str:
     return text[text.index('", "parameters"') :]
 
 
+def _lines(prompt: str) -> list[str]:
+    return [line for line in re.split(r"\n|</?think>", prompt) if line]
+
+
 def phrases() -> list[str]:
     """The fixed wordings that are one token each."""
+    prompts = bundled_prompts()
     found = [
         *re.split(r"(?<=problems\. )", MATH_SYSTEM),
-        *(line for prompt in (CRITIQUE_SYSTEM, REFINE_SYSTEM) for line in re.split(r"\n|</?think>", prompt) if line),
+        *_lines(prompts.critique_system),
+        *_lines(prompts.refine_system),
         "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n",
         "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n",
         '{"type": "function", "function": {"name": "',
