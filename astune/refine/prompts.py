@@ -80,10 +80,10 @@ def _messages(system: str, user: str, prompt: Sequence[Mapping[str, Any]], **tex
     return [{"role": "system", "content": system}, {"role": "user", "content": content}]
 
 
-def _last_user(prompt: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _last_user(prompt: Sequence[Mapping[str, Any]]) -> Message:
     for message in reversed(prompt):
         if message["role"] == "user":
-            return message
+            return dict(message)
     raise ValueError("a prompt without a user message has no question to refine an answer to")
 
 
