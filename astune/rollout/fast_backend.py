@@ -203,24 +203,32 @@ class FastBackend:
         known = {tokens: self._prefixes.get(tokens) for tokens in wanted if tokens}
         new = self._prefixes.add(tokens for tokens, stem in known.items() if stem is None)
         new_roots = [root for root in self._prefixes.roots if root.kv is None]
-        for root, kv in zip(new_roots, self._prefill([root.tokens for root in new_roots], None), strict=True):
-            root.kv = kv
+        self._compute_roots(new_roots)
         self._compute_stems(new)
         known.update((stem.tokens, stem) for stem in new)
         cost = {stem.tokens: len(stem.rest) for stem in new}
         for root in new_roots:
-            cost[next(stem.tokens for stem in new if stem.root is root)] += len(root.tokens)
+            cost[next(s.tokens for s in new if s.tokens[: len(root.tokens)] == root.tokens)] += len(root.rest)
         return [known.get(tokens) for tokens in wanted], [cost.pop(tokens, 0) for tokens in wanted]
+
+    def _compute_roots(self, roots: Sequence[Root]) -> None:
+        """Parents before children, all roots of one depth together."""
+        while roots:
+            ready = [root for root in roots if root.parent is None or root.parent.kv is not None]
+            rests = self._prefill([root.rest for root in ready], [root.parent for root in ready])
+            for root, rest in zip(ready, rests, strict=True):
+                root.kv = rest if root.parent is None or root.parent.kv is None else root.parent.kv.followed_by(rest)
+            roots = [root for root in roots if root.kv is None]
 
     def _compute_stems(self, stems: Sequence[Stem]) -> None:
         for stem, kv in zip(stems, self._prefill([s.rest for s in stems], [s.root for s in stems]), strict=True):
             stem.kv = kv
 
-    def _prefill(self, sequences: Sequence[Tokens], roots: Sequence[Root | None] | None) -> list[KV]:
+    def _prefill(self, sequences: Sequence[Tokens], roots: Sequence[Root | None]) -> list[KV]:
         """Keys and values of sequences that start after their roots."""
         if not sequences:
             return []
-        rows = [_Row(Stem(root.tokens, root) if root else None) for root in roots or [None] * len(sequences)]
+        rows = [_Row(Stem(root.tokens, root) if root else None) for root in roots]
         cache = RowCache(self._shape)
         # Neighbours of like length share a forward pass with little padding.
         order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))

@@ -47,6 +47,10 @@ class KV:
         """Number of tokens."""
         return self.k.shape[2]
 
+    def followed_by(self, rest: KV) -> KV:
+        """A copy of this and what comes after it, as one."""
+        return KV(torch.cat((self.k, rest.k), dim=2), torch.cat((self.v, rest.v), dim=2))
+
 
 class RowCache:
     """Growing storage with one slot a row: ``k`` and ``v`` are ``[L, S, K, N, E]``."""

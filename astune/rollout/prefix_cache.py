@@ -1,8 +1,10 @@
-"""Which prefixes are computed once: a trie of two levels, roots and stems.
+"""Which prefixes are computed once: stems, on roots that grow out of one another.
 
 A *stem* is a prompt without its last token, which every row feeds itself, so that all rows of a group start
-alike. A *root* is what different stems begin with. Deeper sharing, a session's own earlier turns, is kept
-with the session.
+alike. A *root* is what different stems begin with; a longer root begins with a shorter one and repeats its
+keys and values, so that a row's context is one root and one stem however many beginnings are nested in it.
+Critiques show it: all begin with the system prompt, those of one task with its question, too. Deeper
+sharing, a session's own earlier turns, is kept with the session.
 """
 
 from __future__ import annotations
@@ -15,16 +17,24 @@ from astune.rollout.kv_cache import KV
 
 #: Shorter common beginnings are not worth a level of their own.
 MIN_ROOT = 16
+#: Nor is a root on a root that saves fewer tokens: it costs a copy, and a slot of its own at every step.
+MIN_SAVED = 32
 
 Tokens = tuple[int, ...]
 
 
 @dataclass(eq=False, slots=True)
 class Root:
-    """A common beginning; ``kv`` is filled in when it is computed."""
+    """A common beginning; ``kv``, of all its tokens, is filled in when it is computed."""
 
     tokens: Tokens
+    parent: Root | None = None
     kv: KV | None = None
+
+    @property
+    def rest(self) -> Tokens:
+        """The tokens after the parent."""
+        return self.tokens[len(self.parent.tokens) if self.parent else 0 :]
 
 
 @dataclass(eq=False, slots=True)
@@ -81,7 +91,13 @@ class PrefixCache:
             computed.
         """
         stems = [Stem(tokens, self._longest_root(tokens)) for tokens in dict.fromkeys(wanted)]
-        self._find_roots([stem for stem in stems if stem.root is None])
+        families: dict[Root | None, list[Stem]] = defaultdict(list)
+        for stem in stems:
+            families[stem.root].append(stem)
+        for root, family in families.items():
+            start = root.tokens if root else ()
+            older = [stem for stem in self._stems.values() if stem.tokens[: len(start)] == start]
+            self._grow(root, family, older)
         self._stems.update((stem.tokens, stem) for stem in stems)
         return stems
 
@@ -93,7 +109,11 @@ class PrefixCache:
                 return
             total -= len(stem.rest)
             del self._stems[stem.tokens]
-        used = {id(stem.root) for stem in self._stems.values()}
+        used: set[int] = set()
+        for root in {stem.root for stem in self._stems.values()}:
+            while root is not None and id(root) not in used:
+                used.add(id(root))
+                root = root.parent
         self.roots = [root for root in self.roots if id(root) in used]
 
     def clear(self) -> None:
@@ -105,18 +125,29 @@ class PrefixCache:
         fitting = [r for r in self.roots if len(r.tokens) < len(tokens) and tokens[: len(r.tokens)] == r.tokens]
         return max(fitting, key=lambda root: len(root.tokens), default=None)
 
-    def _find_roots(self, stems: list[Stem]) -> None:
-        """Gives stems that begin alike a new root: their longest common prefix, older stems included."""
-        families: dict[Tokens, list[Stem]] = defaultdict(list)
-        for stem in stems:
-            families[stem.tokens[:MIN_ROOT]].append(stem)
-        for head, family in families.items():
-            relatives = family + [s for s in self._stems.values() if s.tokens[:MIN_ROOT] == head]
+    def _grow(self, base: Root | None, family: list[Stem], older: list[Stem]) -> None:
+        """Gives new stems on ``base`` that begin alike beyond it a root of their own, and so on from there.
+
+        A root is the longest common prefix of its stems, older ones included; each keeps a token of its own.
+        """
+        start = len(base.tokens) if base else 0
+        branches: dict[Tokens, list[Stem]] = defaultdict(list)
+        for stem in family:
+            branches[stem.tokens[start : start + MIN_ROOT]].append(stem)
+        for head, branch in branches.items():
+            known = [stem for stem in older if stem.tokens[start : start + MIN_ROOT] == head]
+            relatives = branch + known
             first = min(relatives, key=lambda stem: len(stem.tokens)).tokens
             shared = min(min(common_length(first, stem.tokens) for stem in relatives), len(first) - 1)
-            if len(relatives) < 2 or shared < MIN_ROOT:
+            if not _worthwhile(base, shared - start, len(relatives)):
                 continue
-            root = Root(first[:shared])
+            root = Root(first[:shared], base)
             self.roots.append(root)
-            for stem in family:
+            for stem in branch:
                 stem.root = root
+            self._grow(root, branch, known)
+
+
+def _worthwhile(base: Root | None, tokens: int, stems: int) -> bool:
+    """Whether a root of so many tokens beyond ``base``, under so many stems, costs less than it saves."""
+    return stems > 1 and tokens >= MIN_ROOT and (base is None or tokens * (stems - 1) >= MIN_SAVED)

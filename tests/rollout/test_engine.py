@@ -143,6 +143,37 @@ def test_a_common_beginning_is_computed_once() -> None:
     assert engine.stats()["prefill_tokens"] == 30 + 3
 
 
+def critiques(questions: int = 3, answers: int = 4) -> list[list[int]]:
+    """30 tokens that all have, then 25 that those of one question have, then 4 of each one's own."""
+    return [
+        random_ids(30, 0) + random_ids(25, 200 + question) + [1 + question, 1 + answer, 2, 3]
+        for question in range(questions)
+        for answer in range(answers)
+    ]
+
+
+def test_beginnings_within_beginnings_are_computed_once_each() -> None:
+    engine = engine_for("qwen2")
+    turns = together(*(engine.generate(prompt, greedy(2)) for prompt in critiques()))
+    own = 2  # the last token is fed by the first step, and the number of the question is its beginning's last
+    assert engine.stats()["prefill_tokens"] == 30 + 3 * 26 + 12 * own
+    assert [turn.cached_tokens for turn in turns] == [0, 56, 56, 56, 30, 56, 56, 56, 30, 56, 56, 56]
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3"])
+def test_beginnings_within_beginnings_do_not_change_what_is_sampled(name: str) -> None:
+    engine = engine_for(name)
+    prompts = [*critiques(), random_ids(30, 0) + random_ids(9, 7), *critiques(4, 3)]
+    turns = [
+        turn
+        for part in (prompts[:13], prompts[13:])  # the second part grows on what the first left behind
+        for turn in together(*(engine.generate(prompt, greedy(6)) for prompt in part))
+    ]
+    assert [turn.completion_ids for turn in turns] == [hf_greedy(build(name), p, 6) for p in prompts]
+    expected = [plain_logprobs(build(name), turn) for turn in turns]
+    torch.testing.assert_close([turn.logprobs for turn in turns], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_a_common_beginning_outlives_its_batch() -> None:
     engine = engine_for("qwen2")
     prompts = [[*random_ids(30, 0), number, 5] for number in range(3)]
