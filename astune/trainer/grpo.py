@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from astune.config.schema import Trainer
 from astune.trace import Episode, Group
 from astune.trainer.advantages import ADVANTAGES, informative_groups, rewards_tensor
+from astune.trainer.batch import LossPart, TrainBatch
 from astune.trainer.checkpoint import CheckpointStore, TrainerState
 from astune.trainer.losses import (
     LOSSES,
     LossConfig,
     MetricSums,
-    Normaliser,
     TokenBatch,
     add_metrics,
     mean_metrics,
@@ -54,6 +54,7 @@ class PolicyUpdater:
         max_tokens: the constant length of Dr. GRPO, tokens.
         temperature: at which episodes are sampled; the trained distribution is the sampled one.
         on_update: called after the weights have changed.
+        with_reference: keep the initial policy for a KL term, also where the section's own ``beta`` is 0.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class PolicyUpdater:
         temperature: float,
         dropout: bool = False,
         on_update: Any = lambda: None,
+        with_reference: bool = False,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -76,8 +78,8 @@ class PolicyUpdater:
         self.on_update = on_update
         self.loss = LOSSES[settings.algorithm]
         self.optimizer = adamw(model, settings.learning_rate, settings.weight_decay)
-        self._reference = _Reference(model) if settings.beta > 0 else None
-        self._constants = LossConfig(
+        self._reference = _Reference(model) if settings.beta > 0 or with_reference else None
+        self.constants = LossConfig(
             epsilon_low=settings.epsilon_low,
             epsilon_high=settings.epsilon_high,
             delta=settings.delta,
@@ -92,29 +94,34 @@ class PolicyUpdater:
         Groups whose rewards are all equal carry no gradient and are not forwarded; without any other
         group the weights stay as they are.
         """
+        return self.train(self._batch(groups), step)
+
+    def train(self, batch: TrainBatch, step: int) -> UpdateResult:
+        """Trains on rows whose advantages are known; without a row the weights stay as they are."""
         rate = self._set_learning_rate(step)
-        rows, informative_P, norm = self._rows(groups)
-        chosen = select(rows, informative_P, with_kl=self._kl_in_loss)
-        result = UpdateResult(
-            {"learning_rate": rate, "loss": 0.0, "grad_norm": 0.0, "rows_trained": float(len(chosen))}
-        )
-        if not chosen:
+        rows = batch.rows
+        result = UpdateResult({"learning_rate": rate, "loss": 0.0, "grad_norm": 0.0, "rows_trained": float(len(rows))})
+        if not rows:
             return result
-        trained = [rows[index] for index in chosen]
-        batches = [self._pack(trained, part) for part in plan(trained, self.settings.micro_batch_tokens)]
-        old: list[Tensor | None] = [None] * len(batches)
+        packed = [self._pack(rows, part) for part in plan(rows, self.settings.micro_batch_tokens)]
+        old: list[Tensor | None] = [None] * len(packed)
         sums: MetricSums = {}
         with self._training_mode():
             for _ in range(self.settings.updates_per_batch):
-                loss, sums, old = self._accumulate(batches, old, norm)
+                loss, sums, old = self._accumulate(batch, packed, old)
                 result.metrics["loss"] = loss
                 result.metrics["grad_norm"] = clip_gradients(self.model.parameters(), self.settings.max_grad_norm)
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
-                result.tokens_forwarded += sum(len(batch.input_ids_N) for batch in batches)
+                result.tokens_forwarded += sum(len(one.input_ids_N) for one in packed)
         result.metrics |= mean_metrics(sums) | {"tokens_forwarded": float(result.tokens_forwarded)}
         self.on_update()
         return result
+
+    def part(self, name: str, rows: Sequence[TrainRow], beta: float) -> LossPart:
+        """A part of a batch under the section's own loss: ``rows`` are all that its mean is over."""
+        norm = normaliser([row.trained_tokens for row in rows], self.max_tokens)
+        return LossPart(name, self.loss.function, norm, replace(self.constants, beta=beta))
 
     def save(self, store: CheckpointStore, state: TrainerState) -> None:
         """Writes a checkpoint of weights and optimiser."""
@@ -126,26 +133,22 @@ class PolicyUpdater:
         store.load_optimizer(step, self.optimizer)
         self.on_update()
 
-    @property
-    def _kl_in_loss(self) -> bool:
-        return self._reference is not None and self.loss.kl_in == "loss"
-
     def _set_learning_rate(self, step: int) -> float:
         settings = self.settings
         rate = learning_rate(step, settings.learning_rate, settings.steps, settings.warmup_steps, settings.schedule)
         set_learning_rate(self.optimizer, rate)
         return rate
 
-    def _rows(self, groups: Sequence[Group]) -> tuple[list[TrainRow], Tensor, Normaliser]:
-        """Trajectories with their episodes' advantages, which groups inform, and what losses are divided by."""
+    def _batch(self, groups: Sequence[Group]) -> TrainBatch:
+        """Trajectories with their episodes' advantages over their group, all averaged together."""
+        settings = self.settings
         episodes = [(number, episode) for number, group in enumerate(groups) for episode in group.episodes]
         rewards_N = rewards_tensor([_reward(episode) for _, episode in episodes])
         group_N = torch.tensor([number for number, _ in episodes])
         informative_P = informative_groups(rewards_N, group_N)
-        if self._reference is not None and self.loss.kl_in == "reward":
-            rewards_N = rewards_N - self.settings.beta * self._episode_kl([episode for _, episode in episodes])
-        wanted = self.settings.advantages
-        estimator = self.loss.advantages if wanted == "auto" else wanted
+        if settings.beta > 0 and self.loss.kl_in == "reward":
+            rewards_N = rewards_N - settings.beta * self._episode_kl([episode for _, episode in episodes])
+        estimator = self.loss.advantages if settings.advantages == "auto" else settings.advantages
         advantages = ADVANTAGES[estimator](rewards_N, group_N).tolist()
         rows = [
             TrainRow(trajectory, advantage, number)
@@ -153,35 +156,40 @@ class PolicyUpdater:
             if _reward(episode) is not None
             for trajectory in episode.trajectories
         ]
-        return rows, informative_P, normaliser([row.trained_tokens for row in rows], self.max_tokens)
+        with_kl = settings.beta > 0 and self.loss.kl_in == "loss"
+        chosen = select(rows, informative_P, with_kl=with_kl)
+        return TrainBatch([rows[index] for index in chosen], (self.part("all", rows, settings.beta),))
 
     def _pack(self, rows: Sequence[TrainRow], indices: Sequence[int]) -> PackedBatch:
         return pack(rows, indices).to(self.model.device)
 
     def _accumulate(
-        self, batches: Sequence[PackedBatch], old: Sequence[Tensor | None], norm: Normaliser
+        self, batch: TrainBatch, packed: Sequence[PackedBatch], old: Sequence[Tensor | None]
     ) -> tuple[float, MetricSums, list[Tensor | None]]:
         """Gradients of the whole batch. The first pass's log-probs are the old ones of those that follow."""
         kept: list[Tensor | None] = []
         total, sums = 0.0, MetricSums()
-        for batch, old_logps_L in zip(batches, old, strict=True):
-            logps_L, entropies_L = token_logps_and_entropies(self.model, batch, self.temperature)
-            reference_L = self._reference_logps(batch) if self._kl_in_loss else None
+        for micro, old_logps_L in zip(packed, old, strict=True):
+            logps_L, entropies_L = token_logps_and_entropies(self.model, micro, self.temperature)
             tokens = TokenBatch(
                 logps_N=logps_L,
-                advantages_N=batch.advantage_L,
-                sequence_N=batch.row_L,
-                n_sequences=batch.n_rows,
+                advantages_N=micro.advantage_L,
+                sequence_N=micro.row_L,
+                n_sequences=micro.n_rows,
                 old_logps_N=old_logps_L,
-                ref_logps_N=reference_L,
+                ref_logps_N=self._reference_logps(micro) if self._pulls(batch, micro) else None,
                 entropies_N=entropies_L,
             )
-            loss, metrics = self.loss.function(tokens, norm, self._constants)
+            loss, metrics = _loss(batch, micro, tokens)
             loss.backward()
             total += loss.item()
             sums = add_metrics(sums, metrics)
             kept.append(logps_L.detach() if old_logps_L is None else old_logps_L)
         return total, sums, kept
+
+    def _pulls(self, batch: TrainBatch, micro: PackedBatch) -> bool:
+        """Whether a KL term of the loss reads the micro-batch."""
+        return self.loss.kl_in == "loss" and any(batch.parts[number].constants.beta > 0 for number in micro.parts)
 
     @contextmanager
     def _training_mode(self) -> Iterator[None]:
@@ -209,6 +217,19 @@ class PolicyUpdater:
             reference_L = self._reference_logps(batch)
             kl_N[number] = sequence_kl(batch.old_logps_L, reference_L, batch.row_L, batch.n_rows).sum().cpu()
         return kl_N
+
+
+def _loss(batch: TrainBatch, micro: PackedBatch, tokens: TokenBatch) -> tuple[Tensor, MetricSums]:
+    """Sum of the losses of a micro-batch's parts; where there are several, metrics stand under their names, too."""
+    losses: list[Tensor] = []
+    sums: MetricSums = {}
+    for part, own in batch.by_part(micro, tokens):
+        loss, metrics = part.function(own, part.norm, part.constants)
+        losses.append(loss)
+        sums = add_metrics(sums, metrics)
+        if len(batch.parts) > 1:
+            sums = add_metrics(sums, {f"{name}/{part.name}": value for name, value in metrics.items()})
+    return sum(losses[1:], start=losses[0]), sums
 
 
 class _Reference:

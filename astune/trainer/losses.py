@@ -12,7 +12,7 @@ Formulas and defaults are those of TRL 1.16 (``GRPOTrainer._compute_loss``, ``RL
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -73,6 +73,27 @@ class TokenBatch:
         """log pi / pi_old of each token."""
         old_N = self.logps_N.detach() if self.old_logps_N is None else self.old_logps_N
         return self.logps_N - old_N
+
+    def only(self, index_M: Tensor) -> TokenBatch:
+        """The tokens ``index_M`` alone; sequences keep their numbers."""
+
+        def picked(value_N: Tensor | None) -> Tensor | None:
+            return None if value_N is None else value_N[index_M]
+
+        return TokenBatch(
+            logps_N=self.logps_N[index_M],
+            advantages_N=self.advantages_N[index_M],
+            sequence_N=self.sequence_N[index_M],
+            n_sequences=self.n_sequences,
+            old_logps_N=picked(self.old_logps_N),
+            ref_logps_N=picked(self.ref_logps_N),
+            mask_N=picked(self.mask_N),
+            entropies_N=picked(self.entropies_N),
+        )
+
+    def with_old_logps(self, old_logps_N: Tensor) -> TokenBatch:
+        """The same tokens with other old log-probs."""
+        return replace(self, old_logps_N=old_logps_N)
 
     def sequence_sum(self, value_N: Tensor) -> Tensor:
         """Sum over the counted tokens of each sequence, ``[S]``."""

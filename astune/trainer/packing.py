@@ -24,11 +24,15 @@ MIN_SHARED = 16
 
 @dataclass(frozen=True, slots=True)
 class TrainRow:
-    """A trajectory with its advantage; ``group`` numbers its task (rows of a group should stay together)."""
+    """A trajectory with its advantage.
+
+    ``group`` numbers its task (rows of a group should stay together); ``part`` says with which rows it is averaged.
+    """
 
     trajectory: Trajectory
     advantage: float
     group: int
+    part: int = 0
 
     @property
     def trained_tokens(self) -> int:
@@ -79,6 +83,7 @@ class PackedBatch:
         old_logps_L: log-probs recorded when it was sampled.
         advantage_R: advantage of each row.
         indices: each row's place in the list that was packed.
+        parts: each row's part.
     """
 
     input_ids_N: Tensor
@@ -92,6 +97,7 @@ class PackedBatch:
     old_logps_L: Tensor
     advantage_R: Tensor
     indices: tuple[int, ...]
+    parts: tuple[int, ...]
 
     @property
     def n_rows(self) -> int:
@@ -102,6 +108,11 @@ class PackedBatch:
     def advantage_L(self) -> Tensor:
         """Advantage of each token that a loss reads."""
         return self.advantage_R[self.row_L]
+
+    def tokens_of(self, part: int) -> Tensor:
+        """Which of the ``L`` tokens are of rows of that part, in order."""
+        mine_R = torch.tensor([other == part for other in self.parts], device=self.row_L.device)
+        return mine_R[self.row_L].nonzero()[:, 0]
 
     def row_stream(self, row: int) -> Tensor:
         """Where the tokens of a row stand in the stream, in order."""
@@ -188,6 +199,7 @@ def pack(rows: Sequence[TrainRow], indices: Sequence[int] | None = None) -> Pack
         old_logps_L=torch.cat(old),
         advantage_R=torch.tensor([rows[index].advantage for index in chosen], dtype=torch.float32),
         indices=tuple(chosen),
+        parts=tuple(rows[index].part for index in chosen),
     )
 
 
