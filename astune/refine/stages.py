@@ -45,7 +45,7 @@ class Stage:
 def two_stages(steps: int, *, first_turn_kl: float = 0.1, kl: float = 0.0) -> tuple[Stage, Stage]:
     """SCoRe's schedule: only later turns are trained for ``steps`` steps, then all alike.
 
-    Until then turn 1 has lambda 0 and the KL coefficient ``first_turn_kl``; ``kl`` is that of every other turn and time.
+    Until then turn 1 has lambda 0 and the KL coefficient ``first_turn_kl``. Everything else has ``kl``.
     """
     return Stage(0, loss=(0.0, 1.0), kl=(first_turn_kl, kl)), Stage(steps, loss=(1.0,), kl=(kl,))
 
