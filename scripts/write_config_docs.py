@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from astune.config import AstuneConfig
+from astune.config.explain import section_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
@@ -46,20 +47,15 @@ def page() -> str:
 def _sections(model: type[BaseModel], name: str, shown: dict[type[BaseModel], str]) -> Iterator[str]:
     """One table for the model's own keys, then one for each section below it that was not shown before."""
     properties = model.model_json_schema()["properties"]
-    children = {
-        key: field.annotation
-        for key, field in model.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    }
+    children = {key: child for key in model.model_fields if (child := section_of(model, key)) is not None}
     rows = [
         f"| `{key}` | {_type(properties[key])} | `{_default(model, key)}` | {field.description} |\n"
         for key, field in model.model_fields.items()
-        if key not in children
+        if key not in children or model.model_fields[key].annotation is not children[key]
     ]
     doc = (model.__doc__ or "").strip().splitlines()[0]
     yield f"## {name}\n\n{doc}\n\n| key | value | default | meaning |\n|---|---|---|---|\n{''.join(rows)}"
     for key, child in children.items():
-        assert child is not None
         if child in shown:
             yield f"## {name}.{key}\n\nThe keys of [{shown[child]}](#{shown[child].replace('.', '')}).\n"
         else:
@@ -68,7 +64,10 @@ def _sections(model: type[BaseModel], name: str, shown: dict[type[BaseModel], st
 
 
 def _default(model: type[BaseModel], key: str) -> str:
-    default = model.model_fields[key].default
+    field = model.model_fields[key]
+    if field.is_required():
+        return "required"
+    default = field.default
     return json.dumps(str(default) if isinstance(default, Path) else default).strip('"')
 
 
@@ -78,12 +77,15 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(_type(option) for option in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    if "$ref" in schema:
+        return "section"
     names = {"string": "text", "object": "mapping", "array": "list", "boolean": "true or false"}
     word: str = names.get(schema["type"], schema["type"])
     if "->" in schema.get("pattern", ""):
         word = "`module->Class`"
     if schema["type"] == "array":
-        word += f" of {_type(schema['items'])}"
+        item = _type(schema["items"])
+        word += f" of {item + 's' * (item in ('number', 'section'))}"
     return word + _range(schema)
 
 

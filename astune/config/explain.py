@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,6 +13,8 @@ from astune.config.schema import AstuneConfig
 from astune.config.yaml_lines import KeyPath
 
 ROOT = "astune"
+#: Names under which trainers elsewhere know a setting, where no spelling leads from one to the other.
+OTHER_NAMES: dict[str, KeyPath] = {"enable_self_refine": ("refine", "enabled")}
 
 
 def dotted(path: KeyPath) -> str:
@@ -19,12 +22,19 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
+def section_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """The section that a key holds, or holds a list of; None for other values."""
+    annotation = model.model_fields[key].annotation
+    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
+    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+
+
 def known_keys(model: type[BaseModel] = AstuneConfig, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """Yields the path of every key of the schema, sections included."""
-    for name, field in model.model_fields.items():
+    """Yields the path of every key of the schema, sections included; places in lists are left out of it."""
+    for name in model.model_fields:
         yield (*path, name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from known_keys(field.annotation, (*path, name))
+        if (section := section_of(model, name)) is not None:
+            yield from known_keys(section, (*path, name))
 
 
 def explain(error: ValidationError, origins: Mapping[KeyPath, str], source: str) -> str:
@@ -42,7 +52,9 @@ def explain(error: ValidationError, origins: Mapping[KeyPath, str], source: str)
 
 def suggestion(path: KeyPath) -> str:
     """Names the known key nearest to an unknown one."""
-    section, key = path[:-1], str(path[-1])
+    section, key = tuple(part for part in path[:-1] if isinstance(part, str)), str(path[-1])
+    if key in OTHER_NAMES:
+        return f"did you mean '{ROOT}.{dotted(OTHER_NAMES[key])}'?"
     keys = list(known_keys())
     siblings = [str(known[-1]) for known in keys if known[:-1] == section]
     if near := difflib.get_close_matches(key, siblings, n=1):

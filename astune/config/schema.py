@@ -9,21 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from astune.config.refine import Refine
+from astune.config.section import FilePath, Section
 from astune.tools.types import SandboxLimits
 
 #: ``package.module->Class`` (or ``path/to/file.py->Class``), as every pluggable class is named.
 ClassPath = Annotated[str, Field(pattern=r"^[^\s>]+->[A-Za-z_]\w*$")]
 ReaderType = Literal["dataset_file", "huggingface_dat_repo", "nano_gsm", "env_service"]
 HeldoutType = Literal["auto", "dataset_file", "huggingface_dat_repo", "nano_gsm", "env_service"]
-FilePath = Annotated[Path, Field(strict=False)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are never silently converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 # --- where tasks come from --------------------------------------------------------------------------------------
@@ -305,9 +300,30 @@ class AstuneConfig(Section):
     task_judge: TaskJudge = Field(TaskJudge(), description="Who grades an episode.")
     model: Model = Field(Model(), description="The policy.")
     trainer: Trainer = Field(Trainer(), description="How the policy is updated.")
+    refine: Refine = Field(Refine(), description="Critique, second attempt, and how they train.")
     evaluation: Evaluation = Field(Evaluation(), description="Held-out evaluation.")
     checkpoint: Checkpoint = Field(Checkpoint(), description="What is kept, and when.")
     tracking: Tracking = Field(Tracking(), description="What else is written.")
+
+    @field_validator("refine")
+    @classmethod
+    def _refine_fits_the_trainer(cls, value: Refine, info: ValidationInfo) -> Refine:
+        # `trainer` stands before `refine` in the class; it is missing where it was refused itself.
+        trainer = info.data.get("trainer")
+        if not value.enabled or trainer is None:
+            return value
+        if trainer.advantages != "auto":
+            raise ValueError(
+                f"trainer.advantages is {trainer.advantages}, but the refine stage has advantages of its own "
+                "(refine.credit): leave trainer.advantages at auto"
+            )
+        coefficients = [value.turn_kl, *(stage.turn_kl for stage in value.stages)]
+        if trainer.algorithm == "rloo" and (trainer.beta > 0 or any(any(kl or ()) for kl in coefficients)):
+            raise ValueError(
+                "trainer.algorithm is rloo, whose KL term is part of the reward and not of a turn's loss: set "
+                "trainer.beta and turn_kl to 0, or use another algorithm"
+            )
+        return value
 
     @property
     def run_folder(self) -> Path:
