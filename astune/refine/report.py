@@ -1,0 +1,124 @@
+"""The console report of one refined batch: numbers in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_TEXT_WIDTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleTrace:
+    """One row to show: its texts, and whether it ended correct. ``critique`` is None where there was none."""
+
+    original: str
+    critique: str | None
+    refined: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """How many rows went from incorrect (i) or correct (c) at t1 to which of the two at t2."""
+
+    i_to_c: int
+    i_to_i: int
+    c_to_c: int
+    c_to_i: int
+
+    @classmethod
+    def count(cls, before: Sequence[bool], after: Sequence[bool]) -> Transitions:
+        """Counts paired outcomes, row by row."""
+        pairs = list(zip(before, after, strict=True))
+        return cls(*(pairs.count(pair) for pair in ((False, True), (False, False), (True, True), (True, False))))
+
+    @property
+    def total(self) -> int:
+        """All rows."""
+        return self.i_to_c + self.i_to_i + self.c_to_c + self.c_to_i
+
+    @property
+    def correct_at_t1(self) -> int:
+        """Rows whose first answer was correct."""
+        return self.c_to_c + self.c_to_i
+
+    @property
+    def correct_at_t2(self) -> int:
+        """Rows that are correct after refinement."""
+        return self.i_to_c + self.c_to_c
+
+
+def stage_name(use_critique: bool, max_refine_rounds: int = 1) -> str:
+    """What the agent calls what it does: ``Critique + Refine``, and how often where more than once."""
+    name = "Critique + Refine" if use_critique else "Refine"
+    return name if max_refine_rounds == 1 else f"{name}, up to {max_refine_rounds} rounds"
+
+
+def opening_line(incorrect: int, use_critique: bool, max_refine_rounds: int = 1) -> str:
+    """The line before the agent starts to sample."""
+    rows = f"{incorrect} incorrect sample{'' if incorrect == 1 else 's'}"
+    stages = stage_name(use_critique, max_refine_rounds)
+    return f"[Self-Refine Agent] Processing {rows} using Self-Refine Agent ({stages})"
+
+
+def batch_report(
+    batch: int, transitions: Transitions, example: ExampleTrace | None = None, *, ungraded: int = 0
+) -> str:
+    """The block after a batch: accuracies, their difference, transitions and one example.
+
+    Args:
+        batch: its number as shown, from 1.
+        transitions: of the graded rows.
+        example: a refined row; left out where there is none.
+        ungraded: rows that could not be graded at t1 or t2; they are in none of the numbers.
+    """
+    counts = transitions
+    lines = [
+        f"📊 Self-Refine Agent Evaluation (Batch {batch}):",
+        f"  Accuracy@t1: {_rate(counts.correct_at_t1, counts.total)}",
+        f"  Accuracy@t2: {_rate(counts.correct_at_t2, counts.total)}",
+        f"  Δ(batch):    {_difference(counts)}",
+        *([f"  Not graded:  {ungraded}"] if ungraded else []),
+        "",
+        "  Transitions:",
+        f"    i→c: {counts.i_to_c:>2}  |  i→i: {counts.i_to_i:>2}",
+        f"    c→c: {counts.c_to_c:>2}  |  c→i: {counts.c_to_i:>2}",
+        *(_example(example) if example is not None else []),
+    ]
+    return "\n".join(lines)
+
+
+def logged_line(rows: int, file: str) -> str:
+    """The line that says where the rows went."""
+    return f"  ✓ Logged {rows} sample{'' if rows == 1 else 's'} to {file}"
+
+
+def shortened(text: str, width: int = _TEXT_WIDTH) -> str:
+    """A text in one line of at most ``width`` characters; a cut is marked by ``...``."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 3].rstrip() + "..."
+
+
+def _rate(correct: int, total: int) -> str:
+    return f"{correct}/{total} = {correct / total:.2%}" if total else "0/0 = n/a"
+
+
+def _difference(counts: Transitions) -> str:
+    if not counts.total:
+        return "n/a"
+    difference = counts.i_to_c - counts.c_to_i
+    sign = "📈" if difference > 0 else "📉" if difference < 0 else "➡️"
+    return f"{difference / counts.total:+.2%} {sign}"
+
+
+def _example(example: ExampleTrace) -> list[str]:
+    critique = [] if example.critique is None else [f"    Critique: {shortened(example.critique) or '(empty)'}"]
+    return [
+        "",
+        "  Example trace:",
+        f"    Original: {shortened(example.original) or '(empty)'}",
+        *critique,
+        f"    Refined:  {shortened(example.refined) or '(empty)'}",
+        f"    Result: {'✓ Correct' if example.correct else '✗ Incorrect'}",
+    ]
