@@ -212,14 +212,14 @@ def _matching(answer: list[Any], wanted: int, what: str) -> list[Any]:
 
 def run_rounds(
     rounds: Rounds,
-    sample: Callable[[list[SampleRequest]], list[Sample]],
-    grade: Callable[[list[GradeRequest]], list[Grade]],
+    sample: Callable[[SampleBatch], list[Sample]],
+    grade: Callable[[GradeBatch], list[Grade]],
 ) -> list[History]:
     """Drives :func:`refine_rounds` with plain functions."""
     try:
         ask = next(rounds)
         while True:
-            ask = rounds.send(sample(ask.requests) if isinstance(ask, SampleBatch) else grade(ask.attempts))
+            ask = rounds.send(sample(ask) if isinstance(ask, SampleBatch) else grade(ask))
     except StopIteration as end:
         histories: list[History] = end.value
         return histories
@@ -227,15 +227,14 @@ def run_rounds(
 
 async def arun_rounds(
     rounds: Rounds,
-    sample: Callable[[list[SampleRequest]], Awaitable[list[Sample]]],
-    grade: Callable[[list[GradeRequest]], Awaitable[list[Grade]]],
+    sample: Callable[[SampleBatch], Awaitable[list[Sample]]],
+    grade: Callable[[GradeBatch], Awaitable[list[Grade]]],
 ) -> list[History]:
     """Drives :func:`refine_rounds` with coroutine functions."""
     try:
         ask = next(rounds)
         while True:
-            answer = sample(ask.requests) if isinstance(ask, SampleBatch) else grade(ask.attempts)
-            ask = rounds.send(await answer)
+            ask = rounds.send(await (sample(ask) if isinstance(ask, SampleBatch) else grade(ask)))
     except StopIteration as end:
         histories: list[History] = end.value
         return histories

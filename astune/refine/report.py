@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from astune.refine.log import LogRow
+
 _TEXT_WIDTH = 60
+_RESULTS = {True: "✓ Correct", False: "✗ Incorrect", None: "? Not graded"}
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleTrace:
-    """One row to show: its texts, and whether it ended correct. ``critique`` is None where there was none."""
+    """One row to show: its texts, and whether it ended correct (None: not graded). ``critique`` may be None."""
 
     original: str
     critique: str | None
     refined: str
-    correct: bool
+    correct: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,29 @@ def stage_name(use_critique: bool, max_refine_rounds: int = 1) -> str:
     return name if max_refine_rounds == 1 else f"{name}, up to {max_refine_rounds} rounds"
 
 
-def opening_line(incorrect: int, use_critique: bool, max_refine_rounds: int = 1) -> str:
+def announcement(count: int, use_critique: bool, max_refine_rounds: int = 1, *, kind: str = "incorrect sample") -> str:
     """The line before the agent starts to sample."""
-    rows = f"{incorrect} incorrect sample{'' if incorrect == 1 else 's'}"
-    stages = stage_name(use_critique, max_refine_rounds)
-    return f"[Self-Refine Agent] Processing {rows} using Self-Refine Agent ({stages})"
+    rows = f"{count} {kind}{'' if count == 1 else 's'}"
+    return (
+        f"[Self-Refine Agent] Processing {rows} using Self-Refine Agent ({stage_name(use_critique, max_refine_rounds)})"
+    )
+
+
+def report_of_rows(rows: Sequence[LogRow]) -> str:
+    """The block for the rows of one batch; the example is one that refinement made correct, where there is one.
+
+    Raises:
+        ValueError: there are no rows.
+    """
+    if not rows:
+        raise ValueError("a batch without rows has no report")
+    graded = [
+        (row.was_correct_at_t1, row.is_correct_at_t2)
+        for row in rows
+        if row.was_correct_at_t1 is not None and row.is_correct_at_t2 is not None
+    ]
+    transitions = Transitions.count([before for before, _ in graded], [after for _, after in graded])
+    return batch_report(rows[0].batch, transitions, _pick(rows), ungraded=len(rows) - len(graded))
 
 
 def batch_report(
@@ -100,6 +121,14 @@ def shortened(text: str, width: int = _TEXT_WIDTH) -> str:
     return line if len(line) <= width else line[: width - 3].rstrip() + "..."
 
 
+def _pick(rows: Sequence[LogRow]) -> ExampleTrace | None:
+    refined = [row for row in rows if row.refined is not None]
+    gained = [row for row in refined if row.transition == "i→c"]
+    for row in gained or refined:
+        return ExampleTrace(row.original, row.critique, row.refined or "", row.is_correct_at_t2)
+    return None
+
+
 def _rate(correct: int, total: int) -> str:
     return f"{correct}/{total} = {correct / total:.2%}" if total else "0/0 = n/a"
 
@@ -120,5 +149,5 @@ def _example(example: ExampleTrace) -> list[str]:
         f"    Original: {shortened(example.original) or '(empty)'}",
         *critique,
         f"    Refined:  {shortened(example.refined) or '(empty)'}",
-        f"    Result: {'✓ Correct' if example.correct else '✗ Incorrect'}",
+        f"    Result: {_RESULTS[example.correct]}",
     ]
