@@ -1,11 +1,12 @@
-"""What the refine stage asks of TRL's trainer: sample, grade, merge, measure."""
+"""What TRL's trainer offers to a refining agent: it samples, grades and merges with the trainer's own parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
 from torch import Tensor
 
 from astune.refine.types import Attempt, Grade, GradeRequest, History, Sample
@@ -18,12 +19,15 @@ from astune.trl.metrics import log_outcomes
 from astune.trl.peers import Peers
 from astune.trl.sampler import TrlDetail, TrlSampler
 
+Row = TypeVar("Row")
+
 
 class TrlStage:
-    """One trainer's side of the refine stage. Rows are those of this process; the batch is the last one begun.
+    """A TRL trainer's :class:`~astune.refine.trainer_stage.TrainerStage`. It speaks of the batch begun last.
 
-    With several processes, :meth:`grade` and :meth:`merge` are collective: each process calls them equally often,
-    with nothing where it has nothing (:attr:`peers` tells whether any has).
+    Attributes:
+        sampler: TRL's own generation, for the rows asked for.
+        is_main: whether this process prints and logs.
     """
 
     def __init__(self, trainer: Any, correctness: Correctness) -> None:
@@ -31,6 +35,7 @@ class TrlStage:
         self.correctness = correctness
         self.peers = Peers(trainer)
         self.sampler = TrlSampler(trainer, self.peers)
+        self.is_main = bool(trainer.accelerator.is_main_process)
         self._first: FirstAttempts | None = None
         self._grades: list[Grade] = []
         self._result: Batch = {}
@@ -38,12 +43,12 @@ class TrlStage:
     def begin(self, first: FirstAttempts, result: Batch) -> Tensor:
         """Takes the first attempts of a batch, and says which are correct: (B,) bool.
 
-        An attempt that could not be graded is not known to be correct: False.
+        One that could not be graded is not known to be correct: False.
         """
         self._first = self.sampler.first = first
         self._result = result
-        mine = self.peers.mine(first.rewards)
         trainer = self.trainer
+        mine = self.peers.mine(first.rewards)
         self._grades = grades(mine, trainer.reward_weights, self.correctness, trainer.reward_func_names)
         correct = [grade.correct is True for grade in self._grades]
         return torch.tensor(correct, dtype=torch.bool, device=self.peers.device)
@@ -51,12 +56,12 @@ class TrlStage:
     @property
     def first(self) -> list[Attempt]:
         """The first attempts with their grades, one a row."""
-        first, result = self._begun(), self._result
+        first = self._begun()
         return [
             Attempt(
                 Sample(
                     text=text,
-                    prompt_ids=prompt_tokens(result, row),
+                    prompt_ids=prompt_tokens(self._result, row),
                     completion_ids=list(first.completion_ids[row]),
                     detail=TrlDetail(first.completions[row], {}),
                 ),
@@ -65,22 +70,27 @@ class TrlStage:
             for row, text in enumerate(first.texts)
         ]
 
-    def any_process(self, flag: bool) -> bool:
-        """Whether it is so on any process. Collective."""
-        return self.peers.largest(int(flag)) > 0
+    def grade(self, attempts: Sequence[GradeRequest]) -> list[Grade]:
+        """One grade an attempt, by the trainer's reward functions on the rows' own prompts and columns. Collective."""
+        return grade_attempts(self.trainer, self._begun(), attempts, self.correctness, self.peers)
 
-    def grade(self, requests: Sequence[GradeRequest]) -> list[Grade]:
-        """One grade an attempt, by the trainer's reward functions. Collective."""
-        return grade_attempts(self.trainer, self._begun(), requests, self.correctness, self.peers)
-
-    def merge(self, result: Batch, histories: Sequence[History]) -> Batch | None:
+    def merge(self, original_result: Batch, histories: Sequence[History]) -> Batch | None:
         """The batch with refined attempts in the place of first ones; None where no process has any. Collective.
 
-        Logs the batch's ``refine/...`` metrics with TRL's own, refined or not.
+        Logs the batch's ``refine/`` metrics, whether anything was refined or not.
         """
         log_outcomes(self.trainer, self._grades, histories, self.peers)
         rewards = total_rewards(self.peers.mine(self._begun().rewards), self.trainer.reward_weights)
-        return merge_histories(self.trainer, result, rewards, histories, self.peers)
+        return merge_histories(self.trainer, original_result, rewards, histories, self.peers)
+
+    def any_process(self, local: bool) -> bool:
+        """Whether it is so on any process. Collective."""
+        return self.peers.largest(int(local)) > 0
+
+    def gather(self, rows: list[Row]) -> list[Row]:
+        """The rows of all processes, in order of rank. Collective."""
+        gathered: list[Row] = gather_object(rows) if self.peers.count > 1 else rows
+        return gathered
 
     def _begun(self) -> FirstAttempts:
         assert self._first is not None, "no batch was begun"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +10,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer as _GRPOTrainer
 
 from astune.errors import ConfigError
 from astune.refine.agents import make_agent
+from astune.refine.log import LOG_NAME
 from astune.trl.attempts import FirstAttempts
 from astune.trl.correctness import Correctness
 from astune.trl.layout import Batch, row_count
@@ -31,7 +33,8 @@ class GRPOTrainer(_GRPOTrainer):
         use_critique: ask a critic first; otherwise the refiner is shown the attempt alone.
         max_refine_rounds: at most so many rounds a row; a row that is correct takes no further one.
         agent_type: ``self_refine``, a name given to ``register_agent``, or ``package.module->Class``.
-        agent_kwargs: for the agent's constructor, which is given ``use_critique`` and ``max_refine_rounds``, too.
+        agent_kwargs: for the agent's constructor, beside ``use_critique``, ``max_refine_rounds`` and ``log_path``
+            (``self_refine_log.jsonl`` in the output folder), which it is given anyway.
         correctness_reward: name of the reward function that decides; None takes the first.
         correctness_threshold: the reward from which an attempt is correct.
         solution_column: the dataset's column with the reference answer, for the agent's log; None looks for
@@ -72,8 +75,12 @@ class GRPOTrainer(_GRPOTrainer):
             _check(self)
             correctness = Correctness.of(self.reward_func_names, correctness_reward, correctness_threshold)
             self.refine_stage = TrlStage(self, correctness)
-            options = {"use_critique": use_critique, "max_refine_rounds": max_refine_rounds, **(agent_kwargs or {})}
-            self.refine_agent = make_agent(agent_type, self, **options)
+            options = {
+                "use_critique": use_critique,
+                "max_refine_rounds": max_refine_rounds,
+                "log_path": Path(self.args.output_dir or ".") / LOG_NAME,
+            }
+            self.refine_agent = make_agent(agent_type, self, **options | (agent_kwargs or {}))
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: Any
