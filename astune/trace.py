@@ -113,6 +113,10 @@ class Episode:
     habits: dict[str, bool] = field(default_factory=dict)
     #: What the workflow wanted to be kept (``WorkflowOutput.metadata``).
     metadata: dict[str, Any] = field(default_factory=dict)
+    #: ``answer``, or what it is of a refinement: ``critique`` or ``refine``. It belongs to the answer of its task and
+    #: sample, whose rounds of refinement are counted from 1.
+    role: str = "answer"
+    round: int = 0
 
     @property
     def trainable(self) -> bool:

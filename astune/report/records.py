@@ -48,6 +48,8 @@ def episode_to_record(episode: Episode) -> dict[str, Any]:
     return {
         "task_id": episode.task_id,
         "sample_index": episode.sample_index,
+        "role": episode.role,
+        "round": episode.round,
         "stop_reason": episode.stop_reason,
         "error": episode.error,
         "traceback": episode.traceback,
@@ -100,6 +102,9 @@ def episode_from_record(record: Mapping[str, Any]) -> Episode:
     return Episode(
         task_id=record["task_id"],
         sample_index=record["sample_index"],
+        # Files that were written before there was a refine stage hold answers alone.
+        role=record.get("role", "answer"),
+        round=record.get("round", 0),
         trajectories=[_trajectory_from_record(item) for item in record["trajectories"]],
         judge_input=record["judge_input"],
         verdict=None if verdict is None else Verdict(**verdict),

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from astune.errors import (
     EngineError,
@@ -32,6 +32,8 @@ from astune.trace import Episode, Group, ToolCall, Verdict
 from astune.workflow.astune_proxy import AstuneProxy
 from astune.workflow.types import Workflow, WorkflowOutput, WorkflowTask
 
+T = TypeVar("T")
+
 _KEPT_CHARACTERS = 4000
 _GRACE_SECONDS = 5.0
 
@@ -51,6 +53,38 @@ class EpisodeLimits:
     seconds: float | None = 300.0
     turns: int = 16
     concurrency: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeKind:
+    """What an episode is: an answer of the run's workflow unless said otherwise.
+
+    ``role`` and ``round`` are noted on it and name its random stream; ``workflow_factory`` takes the place of the
+    run's workflow; without ``judged`` it ends without a verdict.
+    """
+
+    role: str = "answer"
+    round: int = 0
+    workflow_factory: Callable[[], Workflow] | None = None
+    judged: bool = True
+
+    @property
+    def stream(self) -> tuple[object, ...]:
+        """Its part of the stream's name; none for answers."""
+        return () if self.role == "answer" else (self.role, self.round)
+
+
+_ANSWER = EpisodeKind()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One episode to run. ``place`` orders it among the others of its step."""
+
+    task: Task
+    sample_index: int
+    place: tuple[int, ...]
+    kind: EpisodeKind = _ANSWER
 
 
 class EpisodeRunner:
@@ -112,41 +146,60 @@ class EpisodeRunner:
             UserError: the judge failed, or every episode of the run's first step failed in the same way.
         """
         wanted = [(position, sample) for position in range(len(tasks)) for sample in range(group_size)]
+        jobs = [Job(tasks[position], sample, (position, sample)) for position, sample in wanted]
+        episodes = await self.run_jobs(jobs, step=step, sampling=sampling, on_episode=on_episode)
+        self._refuse_a_broken_start(episodes)
+        return [Group(task.task_id, episodes[n * group_size : (n + 1) * group_size]) for n, task in enumerate(tasks)]
+
+    async def run_jobs(
+        self,
+        jobs: Sequence[Job],
+        *,
+        step: int = 0,
+        sampling: Sampling | None = None,
+        on_episode: Callable[[Episode], None] | None = None,
+    ) -> list[Episode]:
+        """Runs one episode a job, in waves as :meth:`run_groups`; episodes come back in the order of ``jobs``.
+
+        Raises:
+            UserError: the judge failed.
+        """
         episodes: list[Episode] = []
-        for wave in _waves(wanted, self.limits.concurrency):
+        for wave in _waves(jobs, self.limits.concurrency):
             runs = [
                 self.run_episode(
-                    tasks[position],
-                    sample,
+                    job.task,
+                    job.sample_index,
+                    job.kind,
                     step=step,
-                    key=(step, position, sample),
+                    key=(step, *job.place),
                     sampling=sampling,
                     on_episode=on_episode,
                 )
-                for position, sample in wave
+                for job in wave
             ]
             with watch_loop(self.limits.seconds):
                 episodes += await _all_or_first_error(runs)
-        self._refuse_a_broken_start(episodes)
-        return [Group(task.task_id, episodes[n * group_size : (n + 1) * group_size]) for n, task in enumerate(tasks)]
+        return episodes
 
     async def run_episode(
         self,
         task: Task,
         sample_index: int = 0,
+        kind: EpisodeKind = _ANSWER,
         *,
         step: int = 0,
         key: tuple[int, ...] | None = None,
         sampling: Sampling | None = None,
         on_episode: Callable[[Episode], None] | None = None,
     ) -> Episode:
-        """Runs and judges one episode. What goes wrong in it is in its ``error`` and is not raised.
+        """Runs and judges one episode of a kind. What goes wrong in it is in its ``error`` and is not raised.
 
         Raises:
             UserError: what failed would fail every episode (the judge, the model).
             EngineError, SandboxError: the engine broke, or the tools cannot be confined as required.
         """
-        episode = Episode(task_id=task.task_id, sample_index=sample_index)
+        episode = Episode(task.task_id, sample_index, role=kind.role, round=kind.round)
         workflow_task = WorkflowTask(task, sample_index)
         started = time.perf_counter()
         with self.engine.session(key or (step, 0, sample_index)) as engine_session, self.tools() as calls:
@@ -154,16 +207,17 @@ class EpisodeRunner:
                 self.engine,
                 self.renderer,
                 sampling or self.sampling,
-                stream=(self.seed, step, task.task_id, sample_index),
+                stream=(self.seed, step, task.task_id, sample_index, *kind.stream),
                 engine_session=engine_session,
                 max_turns=self.limits.turns,
             )
             proxy = AstuneProxy(session, self.server)
-            output = await self._attempt(episode, workflow_task, proxy)
+            workflow = kind.workflow_factory or self.workflow_factory
+            output = await self._attempt(episode, workflow_task, proxy, workflow)
             _take_records(episode, session, proxy, calls)
         episode.seconds["total"] = time.perf_counter() - started
         try:
-            if episode.error is None:
+            if episode.error is None and kind.judged:
                 episode.verdict = await self._judge(episode, workflow_task, session, output)
         except UserError as error:
             episode.stop_reason, episode.error = "judge_error", str(error)
@@ -175,12 +229,12 @@ class EpisodeRunner:
         return episode
 
     async def _attempt(
-        self, episode: Episode, workflow_task: WorkflowTask, proxy: AstuneProxy
+        self, episode: Episode, workflow_task: WorkflowTask, proxy: AstuneProxy, workflow: Callable[[], Workflow]
     ) -> WorkflowOutput | None:
         """Runs the workflow and notes on ``episode`` how it ended; returns its output where it has one."""
         session = proxy.session
         try:
-            output = await self._run_workflow(workflow_task, proxy)
+            output = await self._run_workflow(workflow_task, proxy, workflow)
         except EpisodeError as raised:
             # A framework may wrap what the model refused (an HTTP client's error, say): the refusal is the cause.
             cause = session.failure if session.failure and isinstance(raised, WorkflowFailure) else raised
@@ -195,8 +249,10 @@ class EpisodeRunner:
         episode.metadata = output.metadata
         return output
 
-    async def _run_workflow(self, workflow_task: WorkflowTask, proxy: AstuneProxy) -> WorkflowOutput:
-        task = asyncio.ensure_future(_guarded(self._call_workflow(workflow_task, proxy)))
+    async def _run_workflow(
+        self, workflow_task: WorkflowTask, proxy: AstuneProxy, workflow: Callable[[], Workflow]
+    ) -> WorkflowOutput:
+        task = asyncio.ensure_future(_guarded(_call_workflow(workflow_task, proxy, workflow)))
         try:
             done, _ = await asyncio.wait({task}, timeout=self.limits.seconds)
         except asyncio.CancelledError:
@@ -214,15 +270,6 @@ class EpisodeRunner:
         if task.cancelled():
             raise WorkflowFailure("the workflow was cancelled from within")
         return task.result()
-
-    async def _call_workflow(self, workflow_task: WorkflowTask, proxy: AstuneProxy) -> WorkflowOutput:
-        workflow = self.workflow_factory()
-        run = getattr(workflow, "agentscope_execute", None) or workflow.execute
-        output = await run(workflow_task, proxy)
-        if not isinstance(output, WorkflowOutput):
-            name = f"{type(workflow).__name__}.{run.__name__}"
-            raise WorkflowFailure(f"{name} returned {type(output).__name__}, expected a WorkflowOutput")
-        return output
 
     async def _cancel(self, task: asyncio.Task[Any]) -> None:
         """Cancels a workflow and waits a while; one that will not end is left behind, with its model closed."""
@@ -266,6 +313,18 @@ class EpisodeRunner:
         self._proven = True
 
 
+async def _call_workflow(
+    workflow_task: WorkflowTask, proxy: AstuneProxy, workflow_factory: Callable[[], Workflow]
+) -> WorkflowOutput:
+    workflow = workflow_factory()
+    run = getattr(workflow, "agentscope_execute", None) or workflow.execute
+    output = await run(workflow_task, proxy)
+    if not isinstance(output, WorkflowOutput):
+        name = f"{type(workflow).__name__}.{run.__name__}"
+        raise WorkflowFailure(f"{name} returned {type(output).__name__}, expected a WorkflowOutput")
+    return output
+
+
 async def _guarded(run: Coroutine[Any, Any, WorkflowOutput]) -> WorkflowOutput:
     """Turns whatever a workflow raises into an EpisodeError, except what would fail every episode alike."""
     try:
@@ -281,7 +340,7 @@ async def _guarded(run: Coroutine[Any, Any, WorkflowOutput]) -> WorkflowOutput:
         raise WorkflowFailure(f"{type(error).__name__}: {error}") from error
 
 
-def _waves(wanted: Sequence[tuple[int, int]], at_most: int) -> Iterator[Sequence[tuple[int, int]]]:
+def _waves(wanted: Sequence[T], at_most: int) -> Iterator[Sequence[T]]:
     """Splits ``wanted`` into as few parts as needed, of as equal length as can be."""
     parts = -(-len(wanted) // at_most)
     for part in range(parts):
