@@ -51,7 +51,8 @@ def turned(gradient_SD: Tensor, cosine: float) -> Tensor:
     random_SD = torch.randn_like(gradient_SD)
     across_SD = random_SD - (random_SD * towards_SD).sum(dim=1, keepdim=True) * towards_SD
     across_SD = across_SD / across_SD.norm(dim=1, keepdim=True)
-    return length_S1 * (cosine * towards_SD + (1 - cosine**2) ** 0.5 * across_SD)
+    mixed_SD: Tensor = cosine * towards_SD + (1 - cosine**2) ** 0.5 * across_SD
+    return length_S1 * mixed_SD
 
 
 def _two_peaks() -> Table:

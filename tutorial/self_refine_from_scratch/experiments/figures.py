@@ -12,32 +12,38 @@ import matplotlib.pyplot as plt
 import torch
 from from_scratch import Generator, QuadraticScorer, reflect_and_edit, self_refine
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from experiments import self_confirmation as bias
 from experiments.step_size import CurvedScorer
 
 FOLDER = Path(__file__).parent.parent
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#777777"
+STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "legend.frameon": False}
 
 
 def main() -> None:
     """Writes figures/loop.png (the derivation) and figures/questions.png (what the experiments found)."""
-    plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11})
-    plt.rcParams["legend.frameon"] = False
     (FOLDER / "figures").mkdir(exist_ok=True)
     results = json.loads((FOLDER / "results.json").read_text(encoding="utf-8"))
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
-    _error_by_round(left)
-    _paths(middle)
-    _best_and_latest(right)
-    figure.savefig(FOLDER / "figures" / "loop.png", dpi=130)
+    with plt.rc_context(STYLE):
+        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
+        _error_by_round(left)
+        _paths(middle)
+        _best_and_latest(right)
+        _save(figure, "loop.png")
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
-    _self_confirmation(left)
-    _budgets(middle, results["best_of_n"])
-    _memory(right, results["memory"])
-    figure.savefig(FOLDER / "figures" / "questions.png", dpi=130)
+        figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
+        _self_confirmation(left)
+        _budgets(middle, results["best_of_n"])
+        _memory(right, results["memory"])
+        _save(figure, "questions.png")
+
+
+def _save(figure: Figure, name: str) -> None:
+    figure.savefig(FOLDER / "figures" / name, dpi=130)
+    plt.close(figure)
 
 
 def _error_by_round(axes: Axes) -> None:
