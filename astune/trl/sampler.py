@@ -56,7 +56,7 @@ class TrlSampler:
         Raises:
             EngineError: a request carries another number of images than its row has.
         """
-        conversations = [self._with_images(request) for request in requests]
+        conversations = [self._conversation(request) for request in requests]
         with _without_tools(self._trainer):
             prompts = self._tokenized(conversations)
             lengths = [len(ids) for ids in prompts.ids]
@@ -72,11 +72,16 @@ class TrlSampler:
         Half of the context is what a completion may claim at most.
         """
         with _without_tools(self._trainer):
-            prompt = len(self._tokenized([list(messages)]).ids[0])
+            prompt = len(self._tokenized([[self._without_controls(message) for message in messages]]).ids[0])
         longest: int = self._trainer.max_completion_length
         return prompt + min(longest, self._context // 2) - self._context
 
-    def _with_images(self, request: SampleRequest) -> list[Message]:
+    def _conversation(self, request: SampleRequest) -> list[Message]:
+        """The request's messages with the images of its row, and no control token spelled out in a text.
+
+        Attempts and critiques are quoted in prompts. One that spells the image token would claim an image that is not
+        there, which ends the run; one that spells an end of turn would speak for somebody else.
+        """
         assert self.first is not None
         images = images_of(self.first.conversation(request.row))
         shown = images_of(request.messages)
@@ -85,9 +90,25 @@ class TrlSampler:
                 f"the {request.role} request for row {request.row} shows {len(shown)} images, and its row has "
                 f"{len(images)}: show them all, or none and they are added"
             )
+        messages = [self._without_controls(message) for message in request.messages]
         if images and not shown:
-            return list(prepare_multimodal_messages(_plain(request.messages), images=images))
-        return request.messages
+            return list(prepare_multimodal_messages(_plain(messages), images=images))
+        return messages
+
+    def _without_controls(self, message: Message) -> Message:
+        added = self._trainer._tokenizer.added_tokens_decoder.values()
+        controls = [token.content for token in added if token.special]
+
+        def cleaned(text: str) -> str:
+            for control in controls:
+                text = text.replace(control, " ")
+            return text
+
+        content = message.get("content")
+        if isinstance(content, str):
+            return {**message, "content": cleaned(content)}
+        parts = [{**part, "text": cleaned(part["text"])} if "text" in part else part for part in content or []]
+        return {**message, "content": parts}
 
     def _level(self, conversations: list[list[Message]]) -> list[list[Message]]:
         """As many conversations as the process with the most has, where all processes sample together."""
