@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from astune.errors import ConfigError
 from astune.refine.batch import RefineOptions, arun_rounds, refine_rounds, run_rounds
+from astune.refine.stop import NoGain, Tokens
 from astune.refine.sub_agents import CUT_NOTE
 from astune.refine.types import Grade, GradeBatch, History, Sample, SampleBatch
 from tests.refine.fake_stage import attempt, prompts_of, sampled
@@ -103,6 +104,22 @@ def test_the_score_gate_ends_a_row_at_its_threshold():
     answers = Answers(lambda row, number: Grade(0.4 * number, None))
     [history] = answers.run(wrongs(1), gate="score", score_threshold=0.8, max_rounds=5)
     assert (len(history.rounds), history.stopped) == (2, "score")
+
+
+def test_a_stop_condition_of_the_loop_ends_a_row_besides_the_gate():
+    answers = Answers(lambda row, number: Grade(0.5, False) if number == 1 else WRONG)
+    [history] = answers.run(wrongs(1), max_rounds=9, stop=NoGain(2))
+    assert (len(history.rounds), history.stopped) == (3, "no gain for 2 rounds")
+
+
+def test_a_token_budget_counts_what_the_row_has_sampled():
+    [history] = Answers().run(wrongs(1), max_rounds=9, stop=Tokens(15))
+    assert history.completion_tokens == {"answer": 2, "critique": 6, "refine": 8}
+
+
+def test_the_verdict_gate_does_not_listen_to_the_reward():
+    [history] = Answers(critique="Show more steps.").run([attempt("right", True)], gate="verdict")
+    assert history.stopped == "rounds"
 
 
 def test_a_reward_that_is_nan_is_no_grade_and_the_row_goes_on():
