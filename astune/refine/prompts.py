@@ -71,6 +71,32 @@ def question_text(prompt: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(str(part["text"]) for part in content if part.get("type") == "text")
 
 
+def without_controls(messages: Sequence[Mapping[str, Any]], controls: Sequence[str]) -> list[Message]:
+    """The messages with each control token that their texts spell replaced by a space.
+
+    Attempts and critiques are quoted in prompts. One that spells the end of a turn would speak for somebody else.
+
+    Args:
+        messages: a conversation.
+        controls: what the tokenizer reads as control tokens, see :func:`control_tokens`.
+    """
+    return [{**message, "content": _without(message.get("content"), controls)} for message in messages]
+
+
+def control_tokens(tokenizer: Any) -> list[str]:
+    """The special tokens of a ``transformers`` tokenizer, as text; the longest first."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return sorted(special, key=lambda token: (-len(token), token))
+
+
+def _without(content: Any, controls: Sequence[str]) -> Any:
+    if isinstance(content, str):
+        for control in controls:
+            content = content.replace(control, " ")
+        return content
+    return [{**part, "text": _without(part["text"], controls)} if "text" in part else part for part in content or []]
+
+
 def _messages(system: str, user: str, prompt: Sequence[Mapping[str, Any]], **texts: str) -> list[Message]:
     given = {"question": question_text(prompt), **texts}
     # One pass: braces within an answer are not placeholders.

@@ -1,7 +1,7 @@
 import pytest
 
 from astune.errors import ConfigError
-from astune.refine.prompts import Prompts, bundled_prompts, question_text
+from astune.refine.prompts import Prompts, bundled_prompts, question_text, without_controls
 
 ASKED = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is {answer}?"}]
 
@@ -55,3 +55,10 @@ def test_a_wrong_prompt_file_is_named(tmp_path, name, text, says):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nowhere"):
         Prompts.load(tmp_path / "nowhere")
+
+
+def test_a_control_token_in_a_text_part_becomes_a_space_and_images_stay():
+    image = {"type": "image", "image": "pixels"}
+    message = {"role": "user", "content": [image, {"type": "text", "text": "It is<|end|>23."}]}
+    [cleaned] = without_controls([message], ["<|end|>"])
+    assert cleaned["content"] == [image, {"type": "text", "text": "It is 23."}]

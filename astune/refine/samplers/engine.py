@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from astune.errors import EpisodeError
-from astune.refine.prompts import Message
+from astune.refine.prompts import Message, control_tokens, without_controls
 from astune.refine.types import Sample, SampleRequest
 from astune.rollout.chat import ChatRenderer
 from astune.rollout.messages import normalise_messages
@@ -23,7 +23,8 @@ class EngineSampler:
     """A :class:`~astune.refine.types.Sampler` on an engine such as ``LocalEngine``.
 
     All requests of a call run in one batch. Each draws from a random stream of its own, named by the seed, batch,
-    row, round and role: what else is sampled changes nothing.
+    row, round and role: what else is sampled changes nothing. A control token that a quoted text spells is no control
+    token in the prompt.
 
     Args:
         engine: the engine. It must serve nobody else while ``sample`` runs inside an event loop.
@@ -35,6 +36,7 @@ class EngineSampler:
         self.engine = engine
         self.renderer = renderer
         self.sampling = sampling
+        self._controls = control_tokens(renderer.tokenizer)
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[Sample]:
         """One sample for each request, in order.
@@ -60,7 +62,8 @@ class EngineSampler:
 
         Half of the context is what a completion may claim at most.
         """
-        prompt = len(self.renderer.render(normalise_messages(messages)))
+        quoted = without_controls(messages, self._controls)
+        prompt = len(self.renderer.render(normalise_messages(quoted)))
         context = self.engine.max_context
         return prompt + min(self.sampling.max_tokens, context // 2) - context
 
@@ -68,7 +71,7 @@ class EngineSampler:
         name = (self.sampling.seed, request.batch, request.row, request.round, request.role)
         session = ChatSession(self.engine, self.renderer, self.sampling, stream=(stream_seed(*name),))
         try:
-            _, turn = await session.chat(request.messages, agent=request.role)
+            _, turn = await session.chat(without_controls(request.messages, self._controls), agent=request.role)
         except EpisodeError as error:
             return Sample("", [], [], error=f"{error.kind}: {error}")
         return self._sample(turn)
