@@ -74,7 +74,7 @@ class Result(Generic[C, F]):
         chosen: the selector's attempt; with ``rescore``, its score is the one that the loop saw.
         state: all rounds, and the best by the loop's own scorer.
         stopped: the stop condition's words, or ``failed``.
-        error: why the last round failed; the earlier ones stand.
+        error: why the last round, or scoring anew, failed; what was reached before stands.
         rescored: the independent scores of the valid attempts, in order; empty without ``rescore``.
     """
 
@@ -152,15 +152,23 @@ def loop_steps(
             stopped, error = "failed", now.error
     if not rescores:
         return Result(select(state), state, stopped, error)
-    scores = yield from loop.rescore(state)
+    try:
+        scores = yield from loop.rescore(state)
+    except failures as failure:
+        return Result(select(state), state, stopped, described(failure))
     return Result(keep_rescored(state, scores), state, stopped, error, tuple(scores))
+
+
+def described(error: Exception) -> str:
+    """An exception as the record keeps it."""
+    return str(error) if isinstance(error, RecordedError) else f"{type(error).__name__}: {error}"
 
 
 class _PhaseFailed(Exception):
     """The answer to an ask was an exception."""
 
     def __init__(self, phase: str, error: Exception) -> None:
-        super().__init__(str(error) if isinstance(error, RecordedError) else f"{type(error).__name__}: {error}")
+        super().__init__(described(error))
         self.phase = phase
         self.error = error
 
@@ -194,9 +202,9 @@ class _Loop:
     def rescore(self, state: State[Any, Any]) -> Generator[Ask[Any, Any], Any, list[Score]]:
         """Asks for independent scores of the valid attempts."""
         candidates = [attempt.candidate for attempt in state.attempts if attempt.score.valid]
-        scores = _scores((yield Rescore(state, candidates)), len(candidates))
+        given = yield Rescore(state, candidates)
         self.watch("rescore", state)
-        return scores
+        return _scores(given, len(candidates))
 
     def _timed(
         self, phase: str, ask: Ask[Any, Any], state: State[Any, Any], now: Round[Any, Any]
