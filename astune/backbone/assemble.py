@@ -16,6 +16,8 @@ from transformers.utils import logging as transformers_logging
 from astune.config.schema import AstuneConfig
 from astune.models.load import load_policy
 from astune.proxy.server import ModelServer
+from astune.refine.prompts import Prompts
+from astune.refine.stage import RefineStage
 from astune.report.console import RunHeader
 from astune.rollout.chat import ChatRenderer, pick_renderer
 from astune.rollout.engine import LocalEngine
@@ -43,6 +45,8 @@ class RunParts:
     sandbox: Sandbox
     judge: Judge
     runner: EpisodeRunner
+    #: Refines answers; None where that is switched off.
+    stage: RefineStage | None
     sampling: Sampling
     device: torch.device
 
@@ -82,6 +86,7 @@ def run_parts(config: AstuneConfig, *, model_path: str | None = None, trainable:
     # What costs little is checked before what costs much: a misspelt class fails at once, not after loading.
     workflow = resolve_workflow(config.rollout.workflow_path)
     judge = resolve_judge(config.task_judge.judge_protocol, **config.task_judge.arguments)
+    prompts = Prompts.load(config.refine.prompts)
     device = choose_device(config.model.device)
     dtype = getattr(torch, config.model.dtype)
     model, tokenizer = load_policy(model_path or config.model.path, dtype=dtype, device=device)
@@ -121,7 +126,8 @@ def run_parts(config: AstuneConfig, *, model_path: str | None = None, trainable:
                 seed=config.seed,
                 server=server,
             )
-            yield RunParts(config, model, tokenizer, renderer, engine, sandbox, judge, runner, sampling, device)
+            stage = RefineStage(config.refine, runner, prompts) if config.refine.enabled else None
+            yield RunParts(config, model, tokenizer, renderer, engine, sandbox, judge, runner, stage, sampling, device)
         finally:
             server.stop()
 

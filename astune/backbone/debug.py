@@ -24,7 +24,7 @@ from astune.report.run_folder import RunFolder
 from astune.report.tokens import token_decoder
 from astune.task_reader.registry import read_tasks
 from astune.task_reader.types import Task
-from astune.trace import Episode, Group
+from astune.trace import Episode
 
 
 def run(config: AstuneConfig, config_text: str) -> int:
@@ -52,19 +52,19 @@ def run(config: AstuneConfig, config_text: str) -> int:
 
 async def _run_all(parts: RunParts, tasks: list[Task], folder: RunFolder, console: Console) -> list[Episode]:
     """One episode a task; what was done is on the disk and on the page after each, also when its judge fails."""
-    groups: list[Group] = []
+    episodes: list[Episode] = []
     decode = token_decoder(parts.tokenizer)
 
     def keep(episode: Episode) -> None:
-        groups.append(Group(episode.task_id, [episode]))
-        folder.write_episodes(0, groups, tasks[: len(groups)])
+        episodes.append(episode)
+        folder.write_episodes(0, episodes, tasks[: len(episodes)])
         if parts.config.tracking.report:
             write_report(folder, decode)
-        _show(console, tasks[len(groups) - 1], episode)
+        _show(console, tasks[len(episodes) - 1], episode)
 
     for number, task in enumerate(tasks):
         await parts.runner.run_episode(task, 0, step=0, key=(0, number, 0), on_episode=keep)
-    return [group.episodes[0] for group in groups]
+    return episodes
 
 
 def _show(console: Console, task: Task, episode: Episode) -> None:

@@ -16,7 +16,8 @@ from astune.report.metrics import Evaluation
 from astune.task_reader.dataset_file import read_dataset_file
 from astune.task_reader.registry import read_splits
 from astune.task_reader.types import Task
-from astune.trainer.run import evaluate_tasks
+from astune.trace import Episode
+from astune.trainer.rollouts import evaluate_tasks
 
 
 def evaluate_checkpoint(config: AstuneConfig, checkpoint: Path, tasks_file: Path | None) -> int:
@@ -48,5 +49,10 @@ def _tasks(config: AstuneConfig, tasks_file: Path | None) -> list[Task]:
 
 async def _evaluate_modes(config: AstuneConfig, parts: RunParts, tasks: list[Task]) -> list[Evaluation]:
     modes = ["sampled"] * config.evaluation.sampled + ["greedy"] * config.evaluation.greedy
-    threads = config.rollout.threads
-    return [(await evaluate_tasks(parts.runner, tasks, parts.sampling, mode, 0, threads))[0] for mode in modes]
+    return [(await _evaluate(config, parts, tasks, mode))[0] for mode in modes]
+
+
+async def _evaluate(
+    config: AstuneConfig, parts: RunParts, tasks: list[Task], mode: str
+) -> tuple[Evaluation, list[Episode]]:
+    return await evaluate_tasks(parts.runner, tasks, parts.sampling, mode, 0, config.rollout.threads, parts.stage)

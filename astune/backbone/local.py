@@ -10,10 +10,11 @@ from rich.console import Console
 from astune.backbone.assemble import RunParts, run_parts
 from astune.config.schema import AstuneConfig
 from astune.errors import CheckpointError
+from astune.refine.train_rows import needs_reference
 from astune.report.console import ProgressTable
 from astune.report.environment import environment
 from astune.report.html import write_report
-from astune.report.metrics import Evaluation
+from astune.report.metrics import Evaluation, answers
 from astune.report.plots import write_reward_curve
 from astune.report.run_folder import RunFolder
 from astune.report.summary import paired_summary, summarise, summary_in_words, write_summary
@@ -87,6 +88,7 @@ def _training_run(config: AstuneConfig, folder: RunFolder, parts: RunParts, task
         temperature=config.rollout.temperature,
         dropout=config.model.lora.enabled and config.model.lora.dropout > 0,
         on_update=parts.engine.weights_updated,
+        with_reference=config.refine.enabled and needs_reference(config.refine, config.trainer.beta),
     )
     return TrainingRun(
         config,
@@ -97,6 +99,7 @@ def _training_run(config: AstuneConfig, folder: RunFolder, parts: RunParts, task
         tasks.heldout,
         parts.sampling,
         fingerprint(config, parts),
+        stage=parts.stage,
     )
 
 
@@ -109,6 +112,11 @@ def fingerprint(config: AstuneConfig, parts: RunParts) -> dict[str, Any]:
     if config.trainer.schedule == "constant":
         values["trainer"].pop("steps")
     values["trainer"].pop("threads")
+    if not config.refine.enabled:
+        values.pop("refine")
+    else:
+        for name in ("gate", "score_threshold", "floor"):  # they choose among what is measured anyway
+            values["refine"].pop(name)
     threads = parts.header("").threads
     return {f"{section}": value for section, value in values.items()} | {"number of threads": threads}
 
@@ -130,7 +138,7 @@ def _summary(config: AstuneConfig, folder: RunFolder, parts: RunParts, training:
     pairs = {mode: (found[0], found[-1]) for mode, found in by_mode.items() if found and found[0].step == 0}
     if len(pairs) < 2 or any(after.step != steps for _, after in pairs.values()):
         return None
-    before, after = (folder.read_evaluation_episodes(step, "sampled") for step in (0, steps))
+    before, after = (answers(folder.read_evaluation_episodes(step, "sampled")) for step in (0, steps))
     extra = paired_summary(before, after) | {
         "model": config.model.path,
         "workflow": config.rollout.workflow_path,

@@ -19,7 +19,7 @@ from astune.files import atomic_write
 from astune.report import charts, tokens
 from astune.report.cases import Case, ShownEpisode, choose_cases, choose_episodes
 from astune.report.environment import environment
-from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, is_solved, is_ungradable
+from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, answers, is_solved, is_ungradable
 from astune.report.run_folder import RunFolder
 from astune.report.summary import duration, percent, read_summary
 from astune.trace import Episode
@@ -70,7 +70,8 @@ def load_report_data(folder: RunFolder) -> ReportData:
     sampled = [evaluation.step for evaluation in evaluations if evaluation.mode == "sampled"]
     cases: list[Case] = []
     if len(sampled) > 1:
-        before, after = (folder.read_evaluation_episodes(step, "sampled") for step in (sampled[0], sampled[-1]))
+        steps = sampled[0], sampled[-1]
+        before, after = (answers(folder.read_evaluation_episodes(step, "sampled")) for step in steps)
         cases = choose_cases(folder.read_heldout_tasks(), before, after)
     tasks, episodes = ([], []) if cases else folder.read_newest_episodes()
     return ReportData(

@@ -8,8 +8,9 @@ solved; how many of each there were stands beside the rate.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, pstdev
 from typing import Any
@@ -116,6 +117,8 @@ class Evaluation:
     n_failed: int
     reward_mean: float
     habits: dict[str, float]
+    #: Outcomes of refining every answer (``RefineOutcomes.to_row`` and the gated accuracy); None without refinement.
+    refine: dict[str, Any] | None = None
 
     @property
     def success(self) -> float:
@@ -134,11 +137,12 @@ class Evaluation:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Evaluation:
         """Reads what :meth:`to_row` wrote."""
-        return cls(**{name: row[name] for name in cls.__slots__})
+        # Rows that were written before there was a refine stage have no key for it.
+        return cls(**({"refine": None} | {name: row[name] for name in cls.__slots__ if name in row}))
 
 
-def evaluate(episodes: Sequence[Episode], step: int, mode: str) -> Evaluation:
-    """Reduces the episodes of one held-out pass, made after ``step`` training steps."""
+def evaluate(episodes: Sequence[Episode], step: int, mode: str, *, refine: dict[str, Any] | None = None) -> Evaluation:
+    """Reduces the first answers of one held-out pass, made after ``step`` training steps."""
     rewards = _rewards(episodes)
     return Evaluation(
         step=step,
@@ -149,4 +153,45 @@ def evaluate(episodes: Sequence[Episode], step: int, mode: str) -> Evaluation:
         n_failed=sum(episode.error is not None for episode in episodes),
         reward_mean=fmean(rewards) if rewards else 0.0,
         habits=habit_rates(episodes),
+        refine=refine,
     )
+
+
+def answers(episodes: Sequence[Episode]) -> list[Episode]:
+    """The first answers among episodes of all roles."""
+    return [episode for episode in episodes if episode.role == "answer"]
+
+
+def sampled_tokens(metrics: Mapping[str, float]) -> float:
+    """Prompt and completion tokens of one step, refinement included."""
+    kinds = ("prompt_tokens", "completion_tokens", "refine/prompt_tokens", "refine/completion_tokens")
+    return sum(metrics.get(kind, 0.0) for kind in kinds)
+
+
+def heldout_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """An evaluation as a tracker logs it."""
+    rates = {"success": evaluation.success}
+    if evaluation.refine is not None:
+        names = ("accuracy_t2", "accuracy_oracle_gated", "accuracy_gated")
+        rates |= {name: evaluation.refine[name] for name in names if evaluation.refine[name] is not None}
+    return {f"heldout/{evaluation.mode}/{name}": rate for name, rate in rates.items()}
+
+
+def best_score(evaluation: Evaluation, earlier: Sequence[Evaluation], floor: float) -> float | None:
+    """By what the best checkpoint is chosen: solved problems, and with refinement those solved in the end.
+
+    The difference between attempts is no measure: it grows when first attempts fail on purpose. The last attempt's
+    accuracy counts, ungated, and a model whose first attempts fell by more than ``floor`` below those of
+    the earliest evaluation in the same mode is out of the question (None).
+    """
+    if evaluation.refine is None:
+        return evaluation.success
+    before = next((other for other in earlier if other.mode == evaluation.mode), evaluation)
+    return None if evaluation.success < before.success - floor else last_accuracy(evaluation.refine)
+
+
+def last_accuracy(refine: Mapping[str, Any]) -> float | None:
+    """Accuracy of the last attempt when every answer is refined, from the row of an evaluation's outcomes."""
+    turns = [name for name in refine if re.fullmatch(r"accuracy_t\d+", name)]
+    last: float | None = refine[max(turns, key=lambda name: int(name[10:]))]
+    return last

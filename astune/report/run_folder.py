@@ -22,7 +22,7 @@ from astune.files import atomic_write, storage_errors
 from astune.report import records
 from astune.report.metrics import Evaluation
 from astune.task_reader.types import Task
-from astune.trace import Episode, Group
+from astune.trace import Episode
 
 _STEP_FILE = re.compile(r"step_(\d+)")
 _EPISODES_FILE = re.compile(r"step_(\d+)\.jsonl\.gz")
@@ -127,10 +127,10 @@ class RunFolder:
         """Where the training episodes of ``step`` are."""
         return self.episodes / f"step_{step:06d}.jsonl.gz"
 
-    def write_episodes(self, step: int, groups: Sequence[Group], tasks: Iterable[Task] = ()) -> None:
+    def write_episodes(self, step: int, episodes: Iterable[Episode], tasks: Iterable[Task] = ()) -> None:
         """Keeps the training episodes of ``step``, and beside them the problems that they are about."""
         records.write_tasks(self._episode_tasks_file(step), tasks)
-        records.write_episodes(self.episodes_file(step), (e for group in groups for e in group.episodes))
+        records.write_episodes(self.episodes_file(step), episodes)
 
     def read_newest_episodes(self) -> tuple[list[Task], list[Episode]]:
         """The latest training episodes on record and the problems that were kept with them; empty where none are."""

@@ -142,7 +142,7 @@ LossFunction = Callable[[TokenBatch, Normaliser, LossConfig], tuple[Tensor, Metr
 
 def grpo(batch: TokenBatch, norm: Normaliser, config: LossConfig) -> tuple[Tensor, MetricSums]:
     """Clipped token ratios, mean over the tokens of a sequence, mean over sequences (arXiv:2402.03300, eq. 3)."""
-    return _token_loss(batch, _per_sequence_weight(batch, norm), config)
+    return _token_loss(batch, per_sequence_weight(batch, norm), config)
 
 
 def dr_grpo(batch: TokenBatch, norm: Normaliser, config: LossConfig) -> tuple[Tensor, MetricSums]:
@@ -159,7 +159,7 @@ def gspo(batch: TokenBatch, norm: Normaliser, config: LossConfig) -> tuple[Tenso
     """Clipped sequence ratios, each the geometric mean of its tokens' ratios (arXiv:2507.18071, eq. 5 and 7)."""
     log_ratio_S = batch.sequence_sum(batch.log_ratio_N) / _lengths(batch)
     ratio_N = log_ratio_S.exp()[batch.sequence_N]
-    weight_N = _per_sequence_weight(batch, norm)
+    weight_N = per_sequence_weight(batch, norm)
     loss_N = clipped_surrogate(ratio_N, batch.advantages_N, config)
     # One ratio a sequence: counted once each, not once a token.
     metrics = _clip_metrics(ratio_N.detach(), batch.advantages_N, weight_N * norm.sequences, config)
@@ -171,7 +171,7 @@ def cispo(batch: TokenBatch, norm: Normaliser, config: LossConfig) -> tuple[Tens
     ratio_N = batch.log_ratio_N.exp()
     loss_N = -ratio_N.detach().clamp(max=config.cispo_max) * batch.advantages_N * batch.logps_N
     clipped_N = (ratio_N.detach() > config.cispo_max) & (batch.advantages_N > 0)
-    metrics = {"clip_high": _sum_count(clipped_N, batch.weight_N)}
+    metrics = {"clip_high": sum_count(clipped_N, batch.weight_N)}
     return _with_kl(batch, loss_N, ratio_N, batch.weight_N / norm.tokens, config, metrics)
 
 
@@ -246,7 +246,7 @@ def _lengths(batch: TokenBatch) -> Tensor:
     return batch.sequence_sum(torch.ones_like(batch.logps_N)).clamp(min=1)
 
 
-def _per_sequence_weight(batch: TokenBatch, norm: Normaliser) -> Tensor:
+def per_sequence_weight(batch: TokenBatch, norm: Normaliser) -> Tensor:
     """Weight of each token in a mean over sequences of means over tokens."""
     return batch.weight_N / (_lengths(batch)[batch.sequence_N] * norm.sequences)
 
@@ -274,18 +274,19 @@ def _clip_metrics(ratio: Tensor, advantage: Tensor, weight: Tensor, config: Loss
     """How often a clip took the gradient away, on either side."""
     low = (ratio < 1 - config.epsilon_low) & (advantage < 0)
     high = (ratio > 1 + config.epsilon_high) & (advantage > 0)
-    return {"clip_low": _sum_count(low, weight), "clip_high": _sum_count(high, weight)}
+    return {"clip_low": sum_count(low, weight), "clip_high": sum_count(high, weight)}
 
 
 def _monitor_metrics(batch: TokenBatch) -> MetricSums:
     """KL to the reference and entropy, where their inputs are given."""
     metrics: MetricSums = {}
     if batch.ref_logps_N is not None:
-        metrics["kl"] = _sum_count(k3(batch.logps_N.detach(), batch.ref_logps_N), batch.weight_N)
+        metrics["kl"] = sum_count(k3(batch.logps_N.detach(), batch.ref_logps_N), batch.weight_N)
     if batch.entropies_N is not None:
-        metrics["entropy"] = _sum_count(batch.entropies_N.detach(), batch.weight_N)
+        metrics["entropy"] = sum_count(batch.entropies_N.detach(), batch.weight_N)
     return metrics
 
 
-def _sum_count(value: Tensor, weight: Tensor) -> Tensor:
+def sum_count(value: Tensor, weight: Tensor) -> Tensor:
+    """``tensor([sum, count])`` of a value, see :data:`MetricSums`."""
     return torch.stack([(value * weight).sum(), weight.sum()])

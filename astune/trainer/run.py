@@ -11,35 +11,34 @@ import asyncio
 import signal
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 
 from astune.config.schema import AstuneConfig
 from astune.errors import CheckpointError
+from astune.refine.metrics import batch_metrics
+from astune.refine.stage import RefineStage
+from astune.refine.train_rows import stage_of, train_batch
 from astune.report.console import ProgressTable, StepRow
-from astune.report.metrics import Evaluation, evaluate, step_metrics
+from astune.report.metrics import Evaluation, best_score, heldout_metrics, sampled_tokens, step_metrics
 from astune.report.run_folder import RunFolder
 from astune.report.tracking import Tracker
 from astune.rollout.runner import EpisodeRunner
 from astune.rollout.session import stream_seed
 from astune.rollout.types import Sampling
 from astune.task_reader.types import Task
-from astune.trace import Episode, Group
+from astune.trace import Episode
 from astune.trainer.checkpoint import CheckpointStore, TrainerState
 from astune.trainer.data_order import batch_of_step
-from astune.trainer.grpo import PolicyUpdater
+from astune.trainer.grpo import PolicyUpdater, UpdateResult
+from astune.trainer.rollouts import Rollout, evaluate_tasks, roll_out
 
 T = TypeVar("T")
 
 
 class RunStopped(Exception):
     """The user stopped the run; what was done is saved."""
-
-
-#: Held-out episodes draw from streams of their own, the same at every evaluation: differences are paired.
-EVALUATION_STREAM = -1
 
 
 class TrainingRun:
@@ -52,6 +51,7 @@ class TrainingRun:
         tasks, heldout: problems to train on, and problems to evaluate on.
         sampling: how training episodes are sampled.
         fingerprint: what must be equal when the run is continued.
+        stage: refines first answers, in training and in evaluation.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class TrainingRun:
         sampling: Sampling,
         fingerprint: dict[str, Any],
         tracker: Tracker | None = None,
+        stage: RefineStage | None = None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -74,6 +75,7 @@ class TrainingRun:
         self.heldout = heldout
         self.sampling = sampling
         self.tracker = tracker
+        self.stage = stage
         self.store = CheckpointStore(folder.checkpoints)
         self.state = TrainerState(fingerprint=fingerprint)
         self._stop = asyncio.Event()
@@ -128,22 +130,36 @@ class TrainingRun:
         trainer = self.config.trainer
         torch.manual_seed(stream_seed(self.config.seed, step, "torch") & 0x7FFFFFFF)
         batch = batch_of_step(self.tasks, step, trainer.prompts_per_step, self.config.seed)
-        groups = await self._unless_stopped(
-            roll_out(self.runner, batch, trainer.group_size, step, self.sampling, self.config.rollout.threads)
+        done = await self._unless_stopped(
+            roll_out(
+                self.runner, batch, trainer.group_size, step, self.sampling, self.config.rollout.threads, self.stage
+            )
         )
         rolled_out = time.perf_counter()
-        update = self.updater.update(groups, step)
+        update = self._update(done, step)
         self.state.step = step + 1
         seconds = time.perf_counter() - started
         self.state.train_seconds += seconds
-        metrics = step_metrics(groups) | update.metrics
-        self._record(metrics, seconds, rolled_out - started, update.tokens_forwarded)
+        metrics = step_metrics(done.groups) | self._refine_metrics(done) | update.metrics
+        tokens = sampled_tokens(metrics)
+        self._record(metrics, seconds, rolled_out - started, tokens, update.tokens_forwarded)
         if step == 0 or self._is_due(self.config.checkpoint.every) or self.state.step == self.config.trainer.steps:
-            self.folder.write_episodes(self.state.step, groups, batch)
-        tokens = metrics["completion_tokens"] + metrics["prompt_tokens"]
+            self.folder.write_episodes(self.state.step, done.episodes, batch)
         progress.step(StepRow.from_metrics(self.state.step, metrics, seconds, tokens))
 
-    def _record(self, metrics: dict[str, float], seconds: float, rollout_seconds: float, tokens: int) -> None:
+    def _update(self, done: Rollout, step: int) -> UpdateResult:
+        if done.refined is None:
+            return self.updater.update(done.groups, step)
+        settings = self.config.refine
+        weights = stage_of(settings, self.config.trainer.beta, step)
+        return self.updater.train(train_batch(done.refined.rows, settings, weights, self.updater.part), step)
+
+    def _refine_metrics(self, done: Rollout) -> dict[str, float]:
+        return {} if done.refined is None else batch_metrics(done.refined, self.config.refine)
+
+    def _record(
+        self, metrics: dict[str, float], seconds: float, rollout_seconds: float, tokens: float, trained: int
+    ) -> None:
         step = self.state.step
         self.folder.append_metrics(step, metrics)
         self.folder.append_timings(
@@ -152,8 +168,8 @@ class TrainingRun:
                 "seconds": seconds,
                 "rollout_seconds": rollout_seconds,
                 "update_seconds": seconds - rollout_seconds,
-                "tokens_per_second": (metrics["completion_tokens"] + metrics["prompt_tokens"]) / seconds,
-                "trained_tokens_per_second": tokens / max(seconds - rollout_seconds, 1e-9),
+                "tokens_per_second": tokens / seconds,
+                "trained_tokens_per_second": trained / max(seconds - rollout_seconds, 1e-9),
             },
         )
         if self.tracker is not None:
@@ -170,7 +186,7 @@ class TrainingRun:
             self.folder.write_evaluation(evaluation, episodes)
             progress.evaluation(evaluation)
             if self.tracker is not None:
-                self.tracker.log(self.state.step, {f"heldout/{mode}/success": evaluation.success})
+                self.tracker.log(self.state.step, heldout_metrics(evaluation))
 
     def _modes_due(self) -> list[str]:
         """Both modes before and after training, sampling alone in between."""
@@ -183,13 +199,15 @@ class TrainingRun:
     async def evaluate(self, mode: str) -> tuple[Evaluation, list[Episode]]:
         """Runs every held-out task once, ``sampled`` at temperature 1 or ``greedy``."""
         threads = self.config.rollout.threads
-        return await evaluate_tasks(self.runner, self.heldout, self.sampling, mode, self.state.step, threads)
+        step = self.state.step
+        return await evaluate_tasks(self.runner, self.heldout, self.sampling, mode, step, threads, self.stage)
 
     def _note_best(self, evaluation: Evaluation) -> None:
         if evaluation.mode != "sampled" or self.state.step == 0 or not self.config.checkpoint.keep_best:
             return
-        if self.state.best_score is None or evaluation.success > self.state.best_score:
-            self.state.best_score, self.state.best_step = evaluation.success, self.state.step
+        score = best_score(evaluation, self.folder.read_evaluations(), self.config.refine.floor)
+        if score is not None and (self.state.best_score is None or score > self.state.best_score):
+            self.state.best_score, self.state.best_step = score, self.state.step
             self.save()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
@@ -214,32 +232,6 @@ class TrainingRun:
             stop.cancel()
             if not ended_well and self.state.step > 0:
                 self.save()
-
-
-async def evaluate_tasks(
-    runner: EpisodeRunner, tasks: Sequence[Task], sampling: Sampling, mode: str, step: int, threads: int | None
-) -> tuple[Evaluation, list[Episode]]:
-    """Runs every task once, ``sampled`` at temperature 1 or ``greedy``; the result is recorded under ``step``."""
-    sampling = replace(sampling, temperature=1.0 if mode == "sampled" else 0.0, top_p=1.0)
-    groups = await roll_out(runner, tasks, 1, EVALUATION_STREAM, sampling, threads)
-    episodes = [episode for group in groups for episode in group.episodes]
-    return evaluate(episodes, step, mode), episodes
-
-
-async def roll_out(
-    runner: EpisodeRunner, tasks: Sequence[Task], group_size: int, step: int, sampling: Sampling, threads: int | None
-) -> list[Group]:
-    """Episodes of ``tasks`` from an engine that remembers nothing: a resumed run has no older cache either.
-
-    ``threads`` None leaves one of torch's threads to the tools that run beside the sampling.
-    """
-    runner.engine.weights_updated()
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or max(1, before - 1))
-    try:
-        return await runner.run_groups(tasks, group_size, step=step, sampling=sampling)
-    finally:
-        torch.set_num_threads(before)
 
 
 class _stop_signals:

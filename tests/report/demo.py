@@ -190,7 +190,7 @@ def _train_step(folder: RunFolder, step: int, progress: float) -> None:
     folder.append_metrics(step, metrics | {"loss": 0.02 * (1 - progress), "learning_rate": 1e-4, "grad_norm": 0.4})
     folder.append_timings(step, {"seconds": 1.9, "tokens_per_second": 5200.0 + step})
     if step % 20 == 0:
-        folder.write_episodes(step, groups)
+        folder.write_episodes(step, [episode for group in groups for episode in group.episodes])
 
 
 def _summarise(folder: RunFolder, passes: dict[str, list[list[Episode]]], steps: int) -> None:

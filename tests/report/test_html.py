@@ -11,7 +11,7 @@ from astune.report.cases import Case
 from astune.report.html import ReportData, load_report_data, render_report, write_report
 from astune.report.run_folder import RunFolder
 from astune.task_reader.types import Task
-from astune.trace import Episode, Group, StopReason, Trajectory, Turn, Verdict
+from astune.trace import Episode, StopReason, Trajectory, Turn, Verdict
 from tests.report.demo import decode, make_episode, make_task
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -126,7 +126,7 @@ def untrained(tmp_path: Path) -> RunFolder:
     tasks = [make_task(index) for index in range(14)]
     made = [make_episode(task, 0, None, 1.0, seed=0) for task in tasks]
     made[13].stop_reason, made[13].error, made[13].traceback = "timeout", "took too long", "at <there>"
-    folder.write_episodes(0, [Group(episode.task_id, [episode]) for episode in made], tasks)
+    folder.write_episodes(0, made, tasks)
     return folder
 
 

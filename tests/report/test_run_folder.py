@@ -10,7 +10,7 @@ from astune.errors import CheckpointError, ConfigError
 from astune.report.metrics import Evaluation
 from astune.report.run_folder import RunFolder
 from astune.task_reader.types import Task
-from astune.trace import Episode, Group
+from astune.trace import Episode
 
 
 def evaluation(step: int, mode: str = "sampled", n_solved: int = 3) -> Evaluation:
@@ -106,7 +106,7 @@ def test_truncation_forgets_later_episodes_and_evaluations(tmp_path: Path):
     run = fresh(tmp_path)
     for step in (0, 2, 4):
         run.write_evaluation(evaluation(step), [Episode("t", 0)])
-        run.write_episodes(step, [Group("t", [Episode("t", 0)])])
+        run.write_episodes(step, [Episode("t", 0)])
     run.truncate_after(2)
     assert [found.step for found in run.read_evaluations()] == [0, 2]
     assert [path.exists() for path in map(run.episodes_file, (0, 2, 4))] == [True, True, False]
@@ -141,7 +141,7 @@ def test_the_newest_episodes_come_with_their_problems(tmp_path: Path):
     run = RunFolder("run", tmp_path).create()
     assert run.read_newest_episodes() == ([], [])
     for step in (9, 10):
-        run.write_episodes(step, [Group("t", [Episode("t", step)])], [Task("t", f"{step}?", "18")])
+        run.write_episodes(step, [Episode("t", step)], [Task("t", f"{step}?", "18")])
     assert run.read_newest_episodes() == ([Task("t", "10?", "18")], [Episode("t", 10)])
     run.truncate_after(9)
     assert [path.name for path in sorted(run.episodes.iterdir())] == [
