@@ -119,7 +119,9 @@ def _client(base_url: str, api_key: str | None, max_retries: int, timeout: float
     try:
         from openai import OpenAI, OpenAIError
     except ImportError as error:
-        raise ConfigError("an OpenAI-compatible endpoint needs the openai package: pip install openai") from error
+        raise ConfigError(
+            "an OpenAI-compatible endpoint needs the openai package: pip install 'astune[endpoint]'"
+        ) from error
     try:
         return OpenAI(base_url=base_url, api_key=api_key, max_retries=max_retries, timeout=timeout)
     except OpenAIError as error:  # no key here nor in the environment
