@@ -16,6 +16,7 @@ from astune.report.environment import environment
 from astune.report.html import write_report
 from astune.report.metrics import Evaluation, answers
 from astune.report.plots import write_reward_curve
+from astune.report.refinement import summary_part
 from astune.report.run_folder import RunFolder
 from astune.report.summary import paired_summary, summarise, summary_in_words, write_summary
 from astune.report.tokens import token_decoder
@@ -139,14 +140,18 @@ def _summary(config: AstuneConfig, folder: RunFolder, parts: RunParts, training:
     if len(pairs) < 2 or any(after.step != steps for _, after in pairs.values()):
         return None
     before, after = (answers(folder.read_evaluation_episodes(step, "sampled")) for step in (0, steps))
-    extra = paired_summary(before, after) | {
-        "model": config.model.path,
-        "workflow": config.rollout.workflow_path,
-        "sandbox_level": str(parts.sandbox.level),
-        "best_step": training.state.best_step,
-        "engine": parts.engine.stats(),
-        "environment": environment(),
-    }
+    extra = (
+        paired_summary(before, after)
+        | summary_part(folder.read_evaluations())
+        | {
+            "model": config.model.path,
+            "workflow": config.rollout.workflow_path,
+            "sandbox_level": str(parts.sandbox.level),
+            "best_step": training.state.best_step,
+            "engine": parts.engine.stats(),
+            "environment": environment(),
+        }
+    )
     return summarise(
         pairs["sampled"],
         pairs["greedy"],

@@ -91,7 +91,7 @@ class RefineStage:
         )
 
     def _mask(self, firsts: Sequence[Episode], step: int, every_row: bool) -> list[bool]:
-        """Which first answers are refined. One that could not be graded counts as wrong, one that failed has no text."""
+        """Which answers are refined. One that could not be graded counts as wrong; one that failed has no text."""
         correct = [None if first.error is not None else bool(grade_of(first).correct) for first in firsts]
         rows = "all" if every_row else self.config.refined_rows
         seed = stream_seed(self.runner.seed, step, "rows to refine")

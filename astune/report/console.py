@@ -19,7 +19,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from astune.report.metrics import HABITS, Evaluation
+from astune.report.metrics import HABITS, Evaluation, last_turn
+from astune.report.refinement import outcome_lines
 from astune.report.summary import duration, percent
 
 _VISIBLE_ROWS = 12
@@ -67,6 +68,8 @@ class StepRow:
     habits: Mapping[str, float]
     tokens_per_second: float
     seconds: float
+    #: Accuracy@t2 (ungated, and oracle-gated) and transitions of the batch, where answers are refined.
+    refine: Mapping[str, float | None] | None = None
 
     @classmethod
     def from_metrics(cls, step: int, metrics: Mapping[str, float], seconds: float, tokens: float) -> StepRow:
@@ -78,7 +81,22 @@ class StepRow:
             habits={habit: metrics[f"habit/{habit}"] for habit in HABITS},
             tokens_per_second=tokens / seconds if seconds > 0 else 0.0,
             seconds=seconds,
+            refine=_refine_cells(metrics),
         )
+
+
+def _refine_cells(metrics: Mapping[str, float]) -> dict[str, float | None] | None:
+    if "refine/rows" not in metrics:
+        return None
+    last = last_turn({name.removeprefix("refine/"): value for name, value in metrics.items()} | {"accuracy_t2": None})
+    names = {f"@t{last}": f"accuracy_t{last}", "gated": "accuracy_oracle_gated", "i→c": "ic", "c→i": "ci"}
+    return {label: metrics.get(f"refine/{name}") for label, name in names.items()}
+
+
+def _refine_text(label: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if "→" in label else percent(value)
 
 
 def millions(count: int) -> str:
@@ -96,15 +114,18 @@ def sparkline(values: list[float], width: int = 40) -> str:
 
 
 def evaluation_line(evaluation: Evaluation) -> str:
-    """One held-out evaluation in words."""
+    """One held-out evaluation in words; with refinement, its outcomes in two more lines."""
     low, high = evaluation.ci95
     habits = "  ".join(f"{habit} {percent(evaluation.habits[habit])}" for habit in HABITS)
+    if evaluation.refine is not None:
+        habits = ""
     line = (
         f"held-out at step {evaluation.step}, {evaluation.mode}: {percent(evaluation.success)} "
         f"[{100 * low:.1f}, {100 * high:.1f}] of {evaluation.n}  {habits}"
     )
     left_out = [(evaluation.n_failed, "failed"), (evaluation.n_ungradable, "ungradable")]
-    return line + "".join(f"  {count} {what}" for count, what in left_out if count)
+    line = (line + "".join(f"  {count} {what}" for count, what in left_out if count)).rstrip()
+    return line if evaluation.refine is None else "\n  ".join([line, *outcome_lines(evaluation.refine)])
 
 
 class ProgressTable:
@@ -179,6 +200,8 @@ class ProgressTable:
     def plain_line(self, row: StepRow) -> str:
         """``row`` as one line for a log."""
         habits = "  ".join(f"{habit} {percent(row.habits[habit])}" for habit in HABITS)
+        if row.refine is not None:
+            habits = "  ".join(f"{label} {_refine_text(label, value)}" for label, value in row.refine.items())
         return (
             f"step {row.step}/{self._total}  reward {row.reward:+.3f}  success {percent(row.success)}  {habits}  "
             f"{row.tokens_per_second:,.0f} tokens/s  {row.seconds:.2f} s/step  {self._time_left()} left"
@@ -196,14 +219,17 @@ class ProgressTable:
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-        for name in ("step", "reward", "success", *map(_HABIT_COLUMNS.__getitem__, HABITS), "tokens/s", "s/step"):
+        refined = next((row.refine for row in self._rows if row.refine is not None), None)
+        middle = [_HABIT_COLUMNS[habit] for habit in HABITS] if refined is None else list(refined)
+        success = "success" if refined is None else "@t1"
+        for name in ("step", "reward", success, *middle, "tokens/s", "s/step"):
             table.add_column(name, justify="right", no_wrap=True)
         for row in self._rows:
             table.add_row(
                 str(row.step),
                 f"{row.reward:+.3f}",
                 Text(percent(row.success), style=_shade(row.success)),
-                *(Text(percent(row.habits[habit]), style=_shade(1 - 2 * row.habits[habit])) for habit in HABITS),
+                *_middle_cells(row),
                 f"{row.tokens_per_second:,.0f}",
                 f"{row.seconds:.2f}",
             )
@@ -218,6 +244,13 @@ class ProgressTable:
             Text(f"reward {sparkline(self._rewards)}", style="dim", no_wrap=True, overflow="ellipsis"),
         )
         return footer
+
+
+def _middle_cells(row: StepRow) -> list[Text]:
+    """What stands between success and speed: the habits, or with refinement its outcomes."""
+    if row.refine is None:
+        return [Text(percent(row.habits[habit]), style=_shade(1 - 2 * row.habits[habit])) for habit in HABITS]
+    return [Text(_refine_text(label, value)) for label, value in row.refine.items()]
 
 
 def _shade(goodness: float) -> str:

@@ -19,7 +19,8 @@ from astune.files import atomic_write
 from astune.report import charts, tokens
 from astune.report.cases import Case, ShownEpisode, choose_cases, choose_episodes
 from astune.report.environment import environment
-from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, answers, is_solved, is_ungradable
+from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, answers, is_solved, is_ungradable, last_turn
+from astune.report.refinement import TRANSITION_LABELS, ShownChain, choose_chains, rate
 from astune.report.run_folder import RunFolder
 from astune.report.summary import duration, percent, read_summary
 from astune.trace import Episode
@@ -44,6 +45,8 @@ class ReportData:
     timings: Sequence[Mapping[str, Any]]
     evaluations: Sequence[Evaluation]
     cases: Sequence[Case]
+    #: From the latest evaluation with refinement: the question, its answers and their critiques.
+    chains: Sequence[ShownChain] = ()
     #: Of the latest training step, where there are no cases yet; and how all episodes of that step ended.
     episodes: Sequence[ShownEpisode] = ()
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -74,6 +77,7 @@ def load_report_data(folder: RunFolder) -> ReportData:
         before, after = (answers(folder.read_evaluation_episodes(step, "sampled")) for step in steps)
         cases = choose_cases(folder.read_heldout_tasks(), before, after)
     tasks, episodes = ([], []) if cases else folder.read_newest_episodes()
+    episodes = answers(episodes)
     return ReportData(
         name=folder.name,
         summary=read_summary(folder),
@@ -82,9 +86,17 @@ def load_report_data(folder: RunFolder) -> ReportData:
         timings=folder.read_timings(),
         evaluations=evaluations,
         cases=cases,
+        chains=_newest_chains(folder, evaluations),
         episodes=choose_episodes(tasks, episodes),
         outcomes=Counter(_outcome(episode)[1] for episode in episodes),
     )
+
+
+def _newest_chains(folder: RunFolder, evaluations: Sequence[Evaluation]) -> list[ShownChain]:
+    refined = [evaluation.step for evaluation in evaluations if evaluation.refine and evaluation.mode == "sampled"]
+    if not refined:
+        return []
+    return choose_chains(folder.read_heldout_tasks(), folder.read_evaluation_episodes(refined[-1], "sampled"))
 
 
 def write_report(folder: RunFolder, decode: Callable[[int], str]) -> None:
@@ -107,6 +119,9 @@ def render_report(data: ReportData, decode: Callable[[int], str]) -> str:
         segments=lambda trajectory: tokens.segments(trajectory, decode),
         outcome=_outcome,
         bad_habits=_bad_habits,
+        transitions=TRANSITION_LABELS,
+        last_turn=last_turn,
+        rate=rate,
     )
 
 
@@ -131,6 +146,8 @@ def _cell(value: Any) -> str:
 
 def _outcome(episode: Episode) -> tuple[str, str]:
     """CSS class and text of how an episode ended."""
+    if episode.role == "critique" and episode.error is None:
+        return "unsure", "not graded"
     if is_solved(episode):
         return "good", "solved"
     if episode.stop_reason != "finished":
@@ -161,7 +178,37 @@ def _drawings(data: ReportData) -> list[Drawing]:
     habits = [_series(data.metrics, f"habit/{habit}", HABIT_LABELS[habit], habit) for habit in HABITS]
     top = max([0.1, *(value for series in habits for value in series.raw)])
     bad = charts.Chart(title="Bad habits, share of episodes", series=habits, y_range=(0.0, top))
-    return [_draw(solved, half=False), _draw(rewards, half=True), _draw(bad, half=True)]
+    # A run that refines has its attempts to show; what it answers without tools can't show a tool's bad habits.
+    last = _draw(bad, half=True) if not any("refine/rows" in row for row in data.metrics) else _refinement(data)
+    return [_draw(solved, half=False), _draw(rewards, half=True), last]
+
+
+def _refinement(data: ReportData) -> Drawing:
+    """Accuracy of the first and of the last attempt over the steps; each problem refined, whatever the gate."""
+    refined = [evaluation for evaluation in data.evaluations if evaluation.refine and evaluation.mode == "sampled"]
+    last = max([2, *(last_turn(evaluation.refine) for evaluation in refined if evaluation.refine)])
+    chart = charts.Chart(
+        title=f"Accuracy of attempts 1 and {last}, every answer refined",
+        series=[
+            _series(data.metrics, "refine/accuracy_t1", "attempt 1, training problems", "success"),
+            _series(data.metrics, f"refine/accuracy_t{last}", f"attempt {last}, training problems", "reward"),
+        ],
+        points=[_attempts(refined, 1, "greedy"), _attempts(refined, last, "sampled")],
+    )
+    return _draw(chart, half=True)
+
+
+def _attempts(refined: Sequence[Evaluation], turn: int, style: str) -> charts.Points:
+    rows = [(evaluation.step, evaluation.refine or {}) for evaluation in refined]
+    known = [(step, row) for step, row in rows if row.get(f"accuracy_t{turn}") is not None]
+    return charts.Points(
+        name=f"attempt {turn}, held-out",
+        style=style,
+        x=[step for step, _ in known],
+        y=[row[f"accuracy_t{turn}"] for _, row in known],
+        intervals=[(row[f"accuracy_t{turn}_low"], row[f"accuracy_t{turn}_high"]) for _, row in known],
+        shift=-2.5 if turn == 1 else 2.5,
+    )
 
 
 def _draw(chart: charts.Chart, half: bool) -> Drawing:

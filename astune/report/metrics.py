@@ -190,8 +190,12 @@ def best_score(evaluation: Evaluation, earlier: Sequence[Evaluation], floor: flo
     return None if evaluation.success < before.success - floor else last_accuracy(evaluation.refine)
 
 
+def last_turn(refine: Mapping[str, Any]) -> int:
+    """How many attempts an outcomes row is about."""
+    return max(int(name[10:]) for name in refine if re.fullmatch(r"accuracy_t\d+", name))
+
+
 def last_accuracy(refine: Mapping[str, Any]) -> float | None:
     """Accuracy of the last attempt when every answer is refined, from the row of an evaluation's outcomes."""
-    turns = [name for name in refine if re.fullmatch(r"accuracy_t\d+", name)]
-    last: float | None = refine[max(turns, key=lambda name: int(name[10:]))]
-    return last
+    accuracy: float | None = refine[f"accuracy_t{last_turn(refine)}"]
+    return accuracy

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from astune.files import atomic_path
 from astune.report.charts import smooth, smoothing_window
-from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation
+from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, last_turn
 from astune.report.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ def write_reward_curve(folder: RunFolder) -> None:
     _solved(left, metrics, evaluations)
     _line(middle, metrics, "reward_mean", "reward", _ACCENT)
     _finish(middle, "Reward, training problems")
-    for habit, colour in zip(HABITS, _HABIT_COLOURS, strict=True):
-        _line(right, metrics, f"habit/{habit}", HABIT_LABELS[habit], colour)
-    _finish(right, "Bad habits, share of episodes", percent=True)
+    if any(evaluation.refine for evaluation in evaluations):
+        _attempts(right, metrics, evaluations)
+    else:
+        for habit, colour in zip(HABITS, _HABIT_COLOURS, strict=True):
+            _line(right, metrics, f"habit/{habit}", HABIT_LABELS[habit], colour)
+        _finish(right, "Bad habits, share of episodes", percent=True)
     figure.suptitle(folder.name, x=0.012, ha="left", fontsize=13, fontweight="bold", color=_INK)
     with atomic_path(folder.reward_curve) as path:
         figure.savefig(path, dpi=150, format="png", metadata={"Software": None})
@@ -46,17 +49,39 @@ def _solved(axes: Axes, metrics: Sequence[Mapping[str, Any]], evaluations: Seque
     _line(axes, metrics, "success_rate", "training problems", _TRAINING)
     for mode, colour in (("sampled", _ACCENT), ("greedy", _INK)):
         mine = [evaluation for evaluation in evaluations if evaluation.mode == mode]
-        if not mine:
-            continue
-        rates = [evaluation.success for evaluation in mine]
-        below = [rate - evaluation.ci95[0] for rate, evaluation in zip(rates, mine, strict=True)]
-        above = [evaluation.ci95[1] - rate for rate, evaluation in zip(rates, mine, strict=True)]
-        axes.errorbar(
-            [evaluation.step for evaluation in mine], rates, yerr=(below, above), label=f"held-out, {mode}",
-            color=colour, fmt="o:", markersize=5, linewidth=1, elinewidth=1.4, zorder=3,
-        )  # fmt: skip
+        points = [(evaluation.step, evaluation.success, *evaluation.ci95) for evaluation in mine]
+        _whiskers(axes, points, f"held-out, {mode}", colour)
     _finish(axes, "Problems solved", percent=True)
     axes.set_ylim(0, 1.03)
+
+
+def _attempts(axes: Axes, metrics: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation]) -> None:
+    """Accuracy of the first and the last attempt, every answer refined."""
+    rows = [(evaluation.step, evaluation.refine) for evaluation in evaluations if evaluation.mode == "sampled"]
+    refined = [(step, row) for step, row in rows if row is not None]
+    last = max([2, *(last_turn(row) for _, row in refined)])
+    for turn, colour in ((1, _TRAINING), (last, _ACCENT)):
+        name = f"accuracy_t{turn}"
+        _line(axes, metrics, f"refine/{name}", f"attempt {turn}, training problems", colour)
+        known = [
+            (step, row[name], row[f"{name}_low"], row[f"{name}_high"]) for step, row in refined if row[name] is not None
+        ]
+        _whiskers(axes, known, f"attempt {turn}, held-out", colour)
+    _finish(axes, "Every answer refined", percent=True)
+    axes.set_ylim(0, 1.03)
+
+
+def _whiskers(axes: Axes, points: Sequence[tuple[int, float, float, float]], label: str, colour: str) -> None:
+    """Rates with their intervals: (step, rate, low, high)."""
+    if not points:
+        return
+    steps, rates, lows, highs = zip(*points, strict=True)
+    below = [rate - low for rate, low in zip(rates, lows, strict=True)]
+    above = [high - rate for rate, high in zip(rates, highs, strict=True)]
+    axes.errorbar(
+        steps, rates, yerr=(below, above), label=label,
+        color=colour, fmt="o:", markersize=5, linewidth=1, elinewidth=1.4, zorder=3,
+    )  # fmt: skip
 
 
 def _line(axes: Axes, metrics: Sequence[Mapping[str, Any]], key: str, label: str, colour: str) -> None:

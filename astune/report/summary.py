@@ -13,6 +13,7 @@ from astune.files import atomic_write
 from astune.report.environment import environment
 from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, is_solved
 from astune.report.records import plain
+from astune.report.refinement import summary_lines
 from astune.report.run_folder import RunFolder
 from astune.report.statistics import paired_difference
 from astune.trace import Episode
@@ -137,7 +138,8 @@ def summary_in_words(summary: Mapping[str, Any]) -> str:
             f"Held-out problems solved, of {summary['n_heldout']} (95 % interval):",
             f"  sampled at temperature 1   {sampled}",
             f"  greedy                     {greedy}",
-            f"Bad habits, share of sampled episodes: {habits}.",
+            *([] if "refine" in summary else [f"Bad habits, share of sampled episodes: {habits}."]),
+            *summary_lines(summary),
             cost,
         ]
     )

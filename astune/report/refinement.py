@@ -1,0 +1,123 @@
+"""What refinement did, for people: outcomes in words, and chains from the question to the last attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from astune.refine.verdict import read_verdict
+from astune.report.metrics import Evaluation, is_solved, last_turn
+from astune.task_reader.types import Task
+from astune.trace import Episode
+
+#: How transitions are called in front of people.
+TRANSITION_LABELS = {"ic": "i→c", "ii": "i→i", "cc": "c→c", "ci": "c→i"}
+_VERDICTS = {True: "correct", False: "wrong", None: "undecided"}
+#: Kinds of chains, in the order in which they are shown: solved at first, solved in the end, title.
+_KINDS = (
+    (False, True, "Wrong at first, right in the end"),
+    (True, False, "Right at first, wrong in the end"),
+    (False, False, "Wrong both times"),
+    (True, True, "Right both times"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownChain:
+    """One problem from the first answer to the last attempt."""
+
+    title: str
+    task: Task
+    episodes: Sequence[Episode]
+
+    def label(self, episode: Episode) -> str:
+        """What an episode of the chain is."""
+        if episode.role == "answer":
+            return "First answer"
+        if episode.role == "critique":
+            return f"Critique: {_VERDICTS[read_verdict(said(episode))]}"
+        return "Refined answer" if episode.round == 1 else f"Refined answer {episode.round}"
+
+
+def choose_chains(tasks: Sequence[Task], episodes: Sequence[Episode]) -> list[ShownChain]:
+    """The first chain, in the order of ``tasks``, of each kind that occurs."""
+    by_task: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        if episode.sample_index == 0:
+            by_task.setdefault(episode.task_id, []).append(episode)
+    chosen = []
+    for first, last, title in _KINDS:
+        for task in tasks:
+            attempts = [episode for episode in by_task.get(task.task_id, []) if episode.role != "critique"]
+            if len(attempts) > 1 and (is_solved(attempts[0]), is_solved(attempts[-1])) == (first, last):
+                chain = sorted(by_task[task.task_id], key=lambda episode: (episode.round, episode.role != "critique"))
+                chosen.append(ShownChain(title, task, chain))
+                break
+    return chosen
+
+
+def said(episode: Episode) -> str:
+    """What an episode's model said last."""
+    return str(episode.turns[-1].message.get("content") or "") if episode.turns else ""
+
+
+def outcome_lines(refine: Mapping[str, Any]) -> list[str]:
+    """An evaluation's outcomes in words: accuracies with their intervals, then what changed and where it leads."""
+    last = last_turn(refine)
+    gates = [f"oracle-gated {rate(refine, 'accuracy_oracle_gated')}"]
+    if refine["accuracy_gated"] != refine[f"accuracy_t{last}"]:
+        gates.append(f"gated {rate(refine, 'accuracy_gated')}")
+    delta, low, high = (refine[name] for name in ("delta", "delta_low", "delta_high"))
+    change = "unknown" if delta is None else f"{100 * delta:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
+    transitions = "  ".join(f"{label} {refine[name]}" for name, label in TRANSITION_LABELS.items())
+    rates = "  ".join(
+        f"{name} {rate(refine, key)}" for name, key in (("P(c|i)", "p_c_given_i"), ("P(i|c)", "p_i_given_c"))
+    )
+    limit = refine["fixed_point"]
+    leads = "" if limit is None else f"  more rounds lead to {100 * limit:.1f} %"
+    return [
+        f"Accuracy@t1 {rate(refine, 'accuracy_t1')}  @t{last} ungated {rate(refine, f'accuracy_t{last}')}, "
+        f"{', '.join(gates)}",
+        f"change {change}  {transitions}  {rates}{leads}",
+    ]
+
+
+def rate(row: Mapping[str, Any], name: str) -> str:
+    """A rate of an outcomes row with its interval: ``"41.2 % [34.6, 48.1]"``; ``"unknown"`` where it is not known."""
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return "unknown"
+    return (
+        f"{100 * value:.1f} %"
+        if low is None or high is None
+        else f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    )
+
+
+def summary_part(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """``refine`` of summary.json: the first and last outcomes of each mode, as ``before`` and ``after``; or nothing."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for evaluation in evaluations:
+        if evaluation.refine is not None:
+            found.setdefault(evaluation.mode, []).append(evaluation.refine)
+    modes = {mode: {"before": rows[0], "after": rows[-1]} for mode, rows in found.items()}
+    return {"refine": modes} if modes else {}
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What the last lines of a run say about refinement; nothing where there was none."""
+    lines = []
+    for mode, rows in summary.get("refine", {}).items():
+        before, after = rows["before"], rows["after"]
+        last = last_turn(after)
+        lines += [f"Every answer refined, {mode}, before -> after training (95 % interval):"]
+        for label, name in (
+            ("Accuracy@t1", "accuracy_t1"),
+            (f"Accuracy@t{last}, ungated", f"accuracy_t{last}"),
+            (f"Accuracy@t{last}, oracle-gated", "accuracy_oracle_gated"),
+            ("P(c|i), wrong made right", "p_c_given_i"),
+            ("P(i|c), right made wrong", "p_i_given_c"),
+        ):
+            lines.append(f"  {label:<28} {rate(before, name)}  ->  {rate(after, name)}")
+    return lines
