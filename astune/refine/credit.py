@@ -75,15 +75,13 @@ class Credit:
     """What one segment of chain number ``chain`` is trained with.
 
     Turn 1 is the first answer, turn k attempt k; a critique of attempt k has turn k. An ``expert`` credit of turn k
-    trains attempt k's tokens after the prompt of turn 1. ``weight`` multiplies the segment's loss
-    (:func:`astune.refine.stages.weigh_turns`).
+    trains attempt k's tokens after the prompt of turn 1.
     """
 
     chain: int
     role: CreditRole
     turn: int
     advantage: float
-    weight: float = 1.0
 
 
 def joint(

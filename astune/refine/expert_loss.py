@@ -83,8 +83,3 @@ def expert_factor(
     if sampled_logps_N is None:
         raise ValueError("the expert weight tis needs the log-probs that the tokens were sampled with")
     return (logps_N - sampled_logps_N).exp().clamp(max=cap)
-
-
-def rare_share(logps_N: Tensor, below: float = RARE) -> float:
-    """Share of tokens whose probability after the original prompt is less than ``below``; 0 without tokens."""
-    return (logps_N.exp() < below).float().mean().item() if logps_N.numel() else 0.0

@@ -63,7 +63,7 @@ def train_batch(rows: Sequence[RefinedRow], config: Refine, stage: Stage, part_o
     members: dict[str, list[tuple[Credit, TrainRow]]] = {}
     for credit in credits:
         for trajectory in _trajectories(rows[credit.chain], credit):
-            advantage = credit.advantage * credit.weight * _weight(credit, stage, config)
+            advantage = credit.advantage * _weight(credit, stage, config)
             row = TrainRow(trajectory, advantage, rows[credit.chain].task)
             members.setdefault(_name(credit), []).append((credit, row))
     tasks = 1 + max((row.task for row in rows), default=0)

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astune.errors import ConfigError
@@ -235,6 +235,7 @@ def test_a_mixture_takes_its_share_of_the_correct_rows() -> None:
     assert len(taken) / 4000 == pytest.approx(0.25, abs=0.03)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.booleans(), min_size=2), st.integers(), st.data())
 def test_a_rows_draw_does_not_depend_on_the_other_rows(correct, seed, data) -> None:
     row = data.draw(st.integers(0, len(correct) - 1))
@@ -275,6 +276,7 @@ def test_shaping_out_of_range_is_refused(alpha, gamma, key) -> None:
         check_shaping(alpha, gamma)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(0, 5), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
 def test_a_correct_answer_that_stays_is_never_worth_less_than_failing_first(alpha, gamma, low, high) -> None:
     if gamma * alpha > 0.5 or low > high:
@@ -305,6 +307,7 @@ options = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=50, deadline=None)
 @given(chains, options)
 def test_advantages_of_a_group_sum_to_zero(chains, options) -> None:
     groups = defaultdict(list)
@@ -314,6 +317,7 @@ def test_advantages_of_a_group_sum_to_zero(chains, options) -> None:
         assert len(members) == 1 or sum(members) == pytest.approx(0, abs=1e-9)
 
 
+@settings(max_examples=50, deadline=None)
 @given(chains, options, st.randoms())
 def test_the_order_of_the_rows_does_not_matter(chains, options, random) -> None:
     order = random.sample(range(len(chains)), len(chains))
@@ -323,6 +327,7 @@ def test_the_order_of_the_rows_does_not_matter(chains, options, random) -> None:
     assert found == pytest.approx({(c.chain, c.role, c.turn): c.advantage for c in straight})
 
 
+@settings(max_examples=50, deadline=None)
 @given(chains, st.sampled_from([0.0, 0.5]), st.sampled_from([-2.0, 0.75]))
 def test_a_constant_added_to_all_rewards_changes_nothing(chains, alpha, constant) -> None:
     def shifted(one: Chain) -> Chain:
@@ -333,12 +338,14 @@ def test_a_constant_added_to_all_rewards_changes_nothing(chains, alpha, constant
     assert [c.advantage for c in after] == pytest.approx([c.advantage for c in before])
 
 
+@settings(max_examples=50, deadline=None)
 @given(chains, st.sampled_from([0.0, 1.0]))
 def test_without_gamma_what_came_of_an_answer_does_not_enter_its_advantage(chains, alpha) -> None:
     alone = [Chain(one.task, one.rewards[:1]) for one in chains]
     assert advantages(joint(chains, attempts=3, alpha=alpha), "answer") == advantages(joint(alone), "answer")
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(-3, 3)), min_size=1, max_size=10))
 def test_first_answers_have_the_advantages_of_rloo(rows) -> None:
     tasks, values = zip(*rows, strict=True)

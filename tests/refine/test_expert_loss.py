@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astune.refine.expert_loss import expert_factor, expert_surrogate, rare_share
+from astune.refine.expert_loss import expert_factor, expert_surrogate
 
 P_N = torch.tensor([1e-6, 0.01, 0.1, 0.5, 1.0], dtype=torch.float64)
 MU_N = torch.tensor([0.5, 0.5, 0.02, 0.5, 0.8], dtype=torch.float64)
@@ -48,6 +48,7 @@ def test_shaped_pulls_hardest_at_its_constant() -> None:
     assert factor_N.max().item() == pytest.approx(0.25)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(-60, -5), st.floats(-2, 0))
 def test_rare_tokens_are_lifted_by_logp_only(logp, sampled) -> None:
     logp_N, sampled_N = torch.tensor([logp]), torch.tensor([sampled])
@@ -56,6 +57,7 @@ def test_rare_tokens_are_lifted_by_logp_only(logp, sampled) -> None:
     assert expert_factor(logp_N, "logp") == 1
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.floats(-200, 0))
 def test_shaped_stays_finite(logp) -> None:
     logp_N = torch.tensor([logp], requires_grad=True)
@@ -73,8 +75,3 @@ def test_tis_needs_the_sampling_log_probs() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="shaped, tis or logp"):
         expert_surrogate(P_N.log(), "sft")  # type: ignore[arg-type]
-
-
-def test_share_of_rare_tokens() -> None:
-    assert rare_share(P_N.log()) == pytest.approx(0.2)
-    assert rare_share(torch.empty(0)) == 0.0

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from astune.refine.credit import Chain
@@ -174,18 +174,21 @@ def test_nothing_to_measure_is_unknown_not_zero(chains) -> None:
 pairs = st.lists(st.tuples(st.sampled_from([0, 1]), st.sampled_from([0, 1])), min_size=1, max_size=20)
 
 
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_acc2_follows_from_acc1_and_the_two_rates(pairs) -> None:
     outcomes = measure(rows(*pairs), resamples=1)
     assert outcomes.ungated_estimate == pytest.approx(outcomes.ungated.value)
 
 
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_the_oracle_never_does_worse_than_either_attempt(pairs) -> None:
     outcomes = measure(rows(*pairs), resamples=1)
     assert outcomes.oracle_gated.successes >= max(accuracy.successes for accuracy in outcomes.accuracies)
 
 
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_delta_is_what_was_gained_less_what_was_lost(pairs) -> None:
     outcomes = measure(rows(*pairs), resamples=1)
@@ -193,6 +196,7 @@ def test_delta_is_what_was_gained_less_what_was_lost(pairs) -> None:
     assert outcomes.delta.difference == pytest.approx(gained / outcomes.rows)
 
 
+@settings(max_examples=50, deadline=None)
 @given(pairs, st.floats(0, 1))
 def test_more_rounds_converge_to_the_fixed_point(pairs, accuracy) -> None:
     transitions = measure(rows(*pairs), resamples=1).transitions
@@ -204,6 +208,7 @@ def test_more_rounds_converge_to_the_fixed_point(pairs, accuracy) -> None:
     assert accuracy == pytest.approx(transitions.fixed_point, abs=1e-3)
 
 
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_another_round_raises_accuracy_when_the_advice_says_so(pairs) -> None:
     outcomes = measure(rows(*pairs), resamples=1)
@@ -212,6 +217,7 @@ def test_another_round_raises_accuracy_when_the_advice_says_so(pairs) -> None:
     assert outcomes.more_rounds_pay == (outcomes.rounds[-1].step(reached) > reached + 1e-12)
 
 
+@settings(max_examples=50, deadline=None)
 @given(pairs)
 def test_a_verdict_that_is_always_right_is_the_oracle(pairs) -> None:
     told = [Chain(0, pair, (bool(pair[0]),)) for pair in pairs]
