@@ -16,6 +16,7 @@ commands:
   astuner --conf FILE [section.key=value ...]       train
   astuner config --conf FILE [section.key=value ...]  print the resolved configuration (or --schema)
   astuner eval --conf FILE --checkpoint PATH        score a checkpoint
+  astuner refine --question TEXT [--strategy NAME]  answer a question in several rounds
 
 backbones: local trains here. debug trains nothing: it runs a few episodes one after another in this process and
 shows each, so that breakpoints in a workflow or a judge work. {", ".join(LATER_BACKBONES)} come with the
@@ -95,6 +96,12 @@ def _eval_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refine_parser() -> argparse.ArgumentParser:
+    from astune.refine.command import refine_parser
+
+    return refine_parser()
+
+
 # --- commands ---------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +158,12 @@ def _eval(options: argparse.Namespace) -> int:
     from astune.backbone import evaluate
 
     return evaluate(config, options.checkpoint, options.tasks)
+
+
+def _refine(options: argparse.Namespace) -> int:
+    from astune.refine.command import run_refine
+
+    return run_refine(options)
 
 
 def _required_conf(options: argparse.Namespace) -> Path:
@@ -214,6 +227,7 @@ _COMMANDS: dict[str, tuple[Callable[[], argparse.ArgumentParser], Callable[[argp
     "train": (_train_parser, _train),
     "config": (_config_parser, _config),
     "eval": (_eval_parser, _eval),
+    "refine": (_refine_parser, _refine),
 }
 
 if __name__ == "__main__":

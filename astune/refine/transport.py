@@ -101,18 +101,33 @@ class SampledModel:
         return Usage(sample.tokens, prompt, cost)
 
 
+@dataclass(frozen=True, slots=True)
+class AbsentModel:
+    """Stands for a model in a replay, where nothing is asked."""
+
+    name: str
+    excess: Excess | None = None
+
+    async def reply(self, messages: Sequence[Message], *, role: Role = "answer", draw: int = 1) -> Reply:
+        """Raises: nothing may be asked here."""
+        raise AssertionError(f"{self.name} was asked while a record is replayed")
+
+
 def local_model(path: str, *, temperature: float = 1.0, max_tokens: int = 512, seed: int = 0) -> SampledModel:
     """A model folder, ``nano`` or a repository's name, sampled in this process.
 
     Raises:
         ModelError: it cannot be loaded.
     """
+    from transformers.utils import logging as transformers_logging
+
     from astune.models.load import load_policy
     from astune.refine.samplers.engine import EngineSampler
     from astune.rollout.chat import pick_renderer
     from astune.rollout.engine import LocalEngine
     from astune.rollout.types import Sampling
 
+    transformers_logging.disable_progress_bar()
     model, tokenizer = load_policy(path)
     sampling = Sampling(max_tokens, temperature, seed=seed)
     return SampledModel(path, EngineSampler(LocalEngine(model), pick_renderer(tokenizer), sampling))

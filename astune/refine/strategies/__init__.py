@@ -15,7 +15,7 @@ from astune.refine.strategies.self_refine import (
     verdict_gated,
 )
 
-__all__ = ["STRATEGIES", "Setting", "Strategy", "make_strategy"]
+__all__ = ["STRATEGIES", "Setting", "Strategy", "make_strategy", "strategy_named"]
 
 STRATEGIES: dict[str, MakeStrategy] = {
     "self_refine": self_refine,
@@ -28,14 +28,23 @@ STRATEGIES: dict[str, MakeStrategy] = {
 }
 
 
+def strategy_named(name: str) -> MakeStrategy:
+    """What makes the strategy of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in STRATEGIES:
+        near = difflib.get_close_matches(name, STRATEGIES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the strategies are {', '.join(STRATEGIES)}"
+        raise ConfigError(f"unknown strategy {name!r}; {hint}")
+    return STRATEGIES[name]
+
+
 def make_strategy(name: str, setting: Setting) -> Strategy:
     """The strategy of that name.
 
     Raises:
         ConfigError: there is none, or the setting lacks what it needs.
     """
-    if name not in STRATEGIES:
-        near = difflib.get_close_matches(name, STRATEGIES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the strategies are {', '.join(STRATEGIES)}"
-        raise ConfigError(f"unknown strategy {name!r}; {hint}")
-    return STRATEGIES[name](setting)
+    return strategy_named(name)(setting)

@@ -1,0 +1,289 @@
+"""``astuner refine``: spends several model calls on one question, and shows each round as it happens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from astune.errors import AstuneError, ConfigError
+
+if TYPE_CHECKING:
+    from astune.refine.loop import Result, Watch
+    from astune.refine.strategies import Setting
+    from astune.refine.transport import SampledModel
+
+_EPILOG = """\
+strategies:
+  self_refine              answer, critique, refine, critique, refine, ...; the last attempt is the answer
+  self_refine_no_critique  answer, refine, refine, ...: the refiner looks at the attempt alone
+  verdict_gated            as self_refine, until the critic calls an attempt correct
+  independent_scorer       the judge scores every attempt and says what is wrong; the best by its score (--judge)
+  best_of_n                independent attempts; the first with the critic's (or judge's) highest score
+  self_consistency         independent attempts; the answer that most of them give
+  reflexion                criticised attempts become lessons in a memory, recalled for the next one (--memory)
+
+examples:
+  astuner refine --question "A pen costs 3 euros. How much do 12 pens cost?"
+  astuner refine --strategy self_consistency --rounds 8 --question "..." --json
+  OPENAI_API_KEY=... astuner refine --base-url http://127.0.0.1:8000/v1 --model my-model --question "..."
+"""
+
+
+def refine_parser() -> argparse.ArgumentParser:
+    """The arguments of ``astuner refine``."""
+    parser = argparse.ArgumentParser(
+        prog="astuner refine",
+        description="Answers a question in several rounds: generate, score, reflect, and keep the best.",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--question", metavar="TEXT", help="what to answer; '-' reads it from standard input")
+    parser.add_argument("--system", metavar="TEXT", help="system prompt of the answer")
+    parser.add_argument("--strategy", default="self_refine", metavar="NAME", help="see below (default: self_refine)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="most attempts (default: 3)")
+    _add_models(parser)
+    limits = parser.add_argument_group("budgets: the loop ends at the first that is used up")
+    limits.add_argument("--budget-tokens", type=int, metavar="N", help="sampled tokens")
+    limits.add_argument("--budget-seconds", type=float, metavar="S", help="time spent in model calls")
+    limits.add_argument("--budget-cost", type=float, metavar="X", help="money, at the prices of --prices")
+    files = parser.add_argument_group("files and output")
+    files.add_argument("--memory", type=Path, metavar="FILE", help="reflexion: keep lessons here across runs (SQLite)")
+    files.add_argument("--record", type=Path, metavar="FILE", help="write every round as JSON")
+    files.add_argument("--replay", type=Path, metavar="FILE", help="show a recorded run again, without any model")
+    files.add_argument("--json", action="store_true", help="print the record as JSON on standard output, nothing else")
+    parser.add_argument("--traceback", action="store_true", help="show where in the code an error came from")
+    return parser
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    models = parser.add_argument_group("models")
+    models.add_argument(
+        "--model", default="nano", metavar="PATH|NAME", help="a model folder or nano; with --base-url its name there"
+    )
+    models.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible endpoint, http://HOST:PORT/v1")
+    models.add_argument("--judge", metavar="PATH|NAME", help="a second model as scorer")
+    models.add_argument("--judge-base-url", metavar="URL", help="where the judge is served; without, it runs here")
+    models.add_argument(
+        "--api-key-env", default="OPENAI_API_KEY", metavar="NAME", help="variable with the key (OPENAI_API_KEY)"
+    )
+    models.add_argument(
+        "--judge-api-key-env", metavar="NAME", help="variable with the judge's key (default: that of --api-key-env)"
+    )
+    models.add_argument(
+        "--prices", nargs=2, type=float, metavar=("IN", "OUT"), help="of a million tokens read, sampled"
+    )
+    models.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 is greedy (default: 1)")
+    models.add_argument("--max-tokens", type=int, default=512, metavar="N", help="of one reply (default: 512)")
+    models.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="another seed draws other replies (default: 0)"
+    )
+
+
+def run_refine(options: argparse.Namespace) -> int:
+    """Runs the command; returns its exit status.
+
+    Raises:
+        AstuneError: bad input, or a model that cannot be asked.
+    """
+    try:
+        return _replay(options) if options.replay else _run(options)
+    except AstuneError as error:
+        secrets = _secrets(options)
+        if not any(secret in str(error) for secret in secrets):
+            raise
+        # A server may quote the key that it refuses; what it said is worth showing, the key is not.
+        raise type(error)(_without(str(error), secrets)) from None
+
+
+def _run(options: argparse.Namespace) -> int:
+    question = _question(options)
+    _check(options)
+    import asyncio
+
+    from astune.refine.memory import EpisodicMemory
+    from astune.refine.replay import Record
+    from astune.refine.strategies import make_strategy
+
+    messages = [{"role": "user", "content": question}]
+    if options.system:
+        messages.insert(0, {"role": "system", "content": options.system})
+    with ExitStack() as stack:
+        memory = stack.enter_context(EpisodicMemory(options.memory)) if options.memory else None
+        setting = _setting(options, messages, memory)
+        strategy = make_strategy(options.strategy, setting)
+        watch, finish = _display(options, f"{options.strategy} on {setting.model.name}", question)
+        result = asyncio.run(strategy.run(watch=watch))
+    about = {
+        "question": question,
+        "strategy": options.strategy,
+        "rounds": options.rounds,
+        "model": setting.model.name,
+        "judge": None if setting.judge is None else setting.judge.name,
+        "budget": {name: getattr(options, f"budget_{name}") for name in ("tokens", "seconds", "cost")},
+        "temperature": options.temperature,
+        "seed": options.seed,
+    }
+    record = Record.of(result, about=_masked(about, _secrets(options)))
+    if options.record:
+        record.save(options.record)
+    finish(result, record.about)
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from astune.refine.replay import Record, RecordError, replay
+    from astune.refine.strategies import make_strategy
+
+    record = Record.load(options.replay)
+    about = record.about
+    try:
+        setting = _recorded_setting(about)
+        strategy = make_strategy(about["strategy"], setting)
+        title, question = f"replay of {about['strategy']} on {about['model']}", about["question"]
+    except (KeyError, TypeError) as error:
+        raise RecordError(f"{options.replay} was not written by astuner refine: it lacks {error}") from error
+    watch, finish = _display(options, title, question)
+    result = replay(record, stop=strategy.stop, select=strategy.select, watch=watch)
+    finish(result, about)
+    return 0
+
+
+# --- what the options mean --------------------------------------------------------------------------------------
+
+
+def _question(options: argparse.Namespace) -> str:
+    text = sys.stdin.read() if options.question == "-" else options.question
+    if text is None or not text.strip():
+        raise ConfigError('--question is missing; for example: --question "A pen costs 3 euros. What do 12 cost?"')
+    return str(text).strip()
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What can be said before a model is loaded."""
+    from astune.refine.strategies import strategy_named
+
+    strategy_named(options.strategy)
+    for name, least in (("rounds", 1), ("max_tokens", 1), ("temperature", 0)):
+        value = getattr(options, name)
+        if not value >= least:
+            raise ConfigError(f"--{name.replace('_', '-')} is {value}: give at least {least}")
+    if options.base_url and options.model == "nano":
+        raise ConfigError("--base-url needs --model NAME: what the model is called there")
+    if options.judge_base_url and not options.judge:
+        raise ConfigError("--judge-base-url needs --judge NAME: what the judge is called there")
+    if options.strategy == "independent_scorer" and not options.judge:
+        raise ConfigError("the strategy independent_scorer needs a second model: name one with --judge")
+    if options.memory and options.strategy != "reflexion":
+        raise ConfigError(f"--memory is for --strategy reflexion; {options.strategy} remembers nothing")
+    if options.budget_cost is not None and options.prices is None:
+        raise ConfigError("--budget-cost needs --prices IN OUT: what a million tokens cost")
+
+
+def _setting(options: argparse.Namespace, messages: list[dict[str, Any]], memory: Any) -> Setting:
+    from astune.refine.strategies import Setting
+
+    model = _model(options, options.model, options.base_url, options.api_key_env)
+    judge = None
+    if options.judge:
+        key_env = options.judge_api_key_env or options.api_key_env
+        judge = _model(options, options.judge, options.judge_base_url, key_env)
+    budget = _budget(options.budget_tokens, options.budget_seconds, options.budget_cost)
+    return Setting(model, messages, options.rounds, judge=judge, memory=memory, budget=budget)
+
+
+def _model(options: argparse.Namespace, name: str, base_url: str | None, key_env: str) -> SampledModel:
+    from astune.refine.transport import endpoint_model, local_model
+
+    sampling = {"temperature": options.temperature, "max_tokens": options.max_tokens, "seed": options.seed}
+    prices = tuple(options.prices) if options.prices else (0.0, 0.0)
+    if base_url is None:
+        return local_model(name, **sampling)
+    return endpoint_model(base_url, name, api_key_env=key_env, prices=prices, **sampling)
+
+
+def _budget(tokens: int | None, seconds: float | None, cost: float | None) -> Any:
+    from functools import reduce
+    from operator import or_
+
+    from astune.refine.stop import Cost, Seconds, StopCondition, Tokens
+
+    limits: list[StopCondition] = []
+    limits += [] if tokens is None else [Tokens(tokens)]
+    limits += [] if seconds is None else [Seconds(seconds)]
+    limits += [] if cost is None else [Cost(cost)]
+    return reduce(or_, limits) if limits else None
+
+
+def _recorded_setting(about: dict[str, Any]) -> Setting:
+    from astune.refine.strategies import Setting
+    from astune.refine.transport import AbsentModel
+
+    judge = None if about["judge"] is None else AbsentModel(about["judge"])
+    return Setting(
+        AbsentModel(about["model"]),
+        [{"role": "user", "content": about["question"]}],
+        about["rounds"],
+        judge=judge,
+        budget=_budget(**about["budget"]),
+    )
+
+
+# --- output -----------------------------------------------------------------------------------------------------
+
+
+def _display(options: argparse.Namespace, title: str, question: str) -> tuple[Watch | None, Any]:
+    """What is called for each phase, and what is called at the end."""
+    if options.json:
+        return None, _print_json
+    from astune.refine.live_view import LiveView
+
+    view = LiveView(title, question)
+    return view.watch, lambda result, _about: view.finish(result)
+
+
+def _print_json(result: Result[str, str], about: dict[str, Any]) -> None:
+    from dataclasses import asdict
+
+    from astune.refine.replay import Record
+
+    document = Record.of(result, about=about).document()
+    print(
+        json.dumps(
+            {
+                "answer": result.chosen.candidate,
+                "attempt": result.chosen.number,
+                "error": result.error,
+                "usage": asdict(result.state.usage),
+                "seconds": round(result.state.seconds, 3),
+                "record": document,
+            },
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+    )
+
+
+# --- keys -------------------------------------------------------------------------------------------------------
+
+
+def _secrets(options: argparse.Namespace) -> list[str]:
+    import os
+
+    names = (options.api_key_env, options.judge_api_key_env)
+    return [key for name in names if name and len(key := os.environ.get(name, "")) >= 8]
+
+
+def _without(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "[secret]")
+    return text
+
+
+def _masked(about: dict[str, Any], secrets: list[str]) -> dict[str, Any]:
+    masked: dict[str, Any] = json.loads(_without(json.dumps(about), secrets))
+    return masked
