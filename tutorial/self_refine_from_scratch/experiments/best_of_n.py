@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from from_scratch import QuadraticScorer
 from torch import Tensor
@@ -46,13 +48,12 @@ def _refine(cosine: float, dim: int) -> list[str]:
 
 def turned(gradient_SD: Tensor, cosine: float) -> Tensor:
     """A vector as long as the gradient, at the given cosine to it, otherwise in a random direction."""
-    length_S1 = gradient_SD.norm(dim=1, keepdim=True)
+    length_S1: Tensor = gradient_SD.norm(dim=1, keepdim=True)
     towards_SD = gradient_SD / length_S1.clamp(min=1e-30)
     random_SD = torch.randn_like(gradient_SD)
-    across_SD = random_SD - (random_SD * towards_SD).sum(dim=1, keepdim=True) * towards_SD
-    across_SD = across_SD / across_SD.norm(dim=1, keepdim=True)
-    mixed_SD: Tensor = cosine * towards_SD + (1 - cosine**2) ** 0.5 * across_SD
-    return length_S1 * mixed_SD
+    across_SD: Tensor = random_SD - (random_SD * towards_SD).sum(dim=1, keepdim=True) * towards_SD
+    across_SD /= across_SD.norm(dim=1, keepdim=True)
+    return length_S1 * (cosine * towards_SD + math.sqrt(1 - cosine**2) * across_SD)
 
 
 def _two_peaks() -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -19,7 +20,12 @@ from experiments.step_size import CurvedScorer
 
 FOLDER = Path(__file__).parent.parent
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#777777"
-STYLE = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "legend.frameon": False}
+STYLE: dict[Any, Any] = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "legend.frameon": False,
+}
 
 
 def main() -> None:
