@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from astune.refine.credit import Chain
@@ -84,9 +85,18 @@ def grade_of(episode: Episode) -> Grade:
 
 
 def attempt_text(episode: Episode) -> str:
-    """What an attempt said, for others to read: its messages, and its final answer where no message holds it."""
-    said = [content for turn in episode.turns if (content := str(turn.message.get("content") or "").strip())]
+    """What an attempt said and did, for others to read: its messages, its tool calls with what came back, and its final
+    answer where no message holds it.
+    """
+    made = list(episode.tool_calls)
+    said: list[str] = []
+    for turn in episode.turns:
+        said.append(str(turn.message.get("content") or "").strip())
+        for call in turn.message.get("tool_calls", ()):
+            said.append(f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})")
+            if made and made[0].name == call["name"]:  # others were made up, cut off, or are the framework's own
+                said.append(made.pop(0).output.strip())
     final = str(episode.judge_input.get("final_answer") or "").strip()
-    if final and not any(final in content for content in said):
+    if not any(final in text for text in said):
         said.append(final)
-    return "\n".join(said)
+    return "\n".join(text for text in said if text)

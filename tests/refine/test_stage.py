@@ -19,7 +19,7 @@ from astune.rollout.session import stream_seed
 from astune.rollout.types import Sampling
 from astune.task_judge.math_answer_as_judge import MathAnswerAsJudge
 from astune.task_reader.types import Task
-from astune.trace import Episode, ToolCall
+from astune.trace import Episode, StopReason, ToolCall, Trajectory, Turn
 from astune.workflow.direct import DirectAnswer
 from astune.workflow.types import Workflow, WorkflowOutput, WorkflowTask
 from tests.rollout.fake_engine import FakeScriptedEngine, small_tokenizer
@@ -236,6 +236,17 @@ async def test_a_workflow_attempt_is_the_runs_own_workflow_on_the_refine_prompt(
 async def test_an_attempt_of_many_turns_is_shown_with_all_that_was_said(refine: Run) -> None:
     refined = await refine("bad", script=two_calls, workflow=TwoCalls, attempt="workflow")
     assert attempt_text(refined.rows[0].first) == f"Let me think.\n{WRONG}"
+
+
+def test_tool_calls_are_part_of_the_text_with_what_came_back() -> None:
+    call = {"name": "execute_python_code", "arguments": {"code": "print(18)"}, "status": "ok"}
+    turns = [
+        Turn([1], [2], [0.0], StopReason.TOOL_CALL, message={"content": "Compute.", "tool_calls": [call]}),
+        Turn([1], [2], [0.0], StopReason.EOS, message={"content": RIGHT}),
+    ]
+    done = ToolCall("execute_python_code", call["arguments"], "<stdout>18\n</stdout>", 0, "finished", 0.1)
+    text = attempt_text(Episode("t", 0, [Trajectory([1, 2], [0, 1], [0.0, 0.0], turns)], tool_calls=[done]))
+    assert text == f'Compute.\nexecute_python_code({{"code": "print(18)"}})\n<stdout>18\n</stdout>\n{RIGHT}'
 
 
 def test_a_final_answer_that_no_message_holds_is_part_of_the_text() -> None:
