@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astune.errors import ConfigError
@@ -216,6 +216,7 @@ def test_options_that_cannot_be_are_refused(options, message):
 rewards = st.one_of(st.none(), st.sampled_from([0.0, 0.25, 1.0]))
 
 
+@settings(deadline=None)
 @given(st.data(), st.integers(0, 4), st.integers(1, 3), st.sampled_from(["always", "wrong"]), st.booleans())
 def test_whatever_the_grades(data, rows, max_rounds, gate, use_critique):
     def graded(*_: Any) -> Grade:

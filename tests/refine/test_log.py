@@ -100,11 +100,10 @@ def test_a_torn_line_costs_itself_and_nothing_after_it(tmp_path: Path):
     assert [row["original"] for row in read_log(path)] == ["first", "after"]
 
 
-def test_several_processes_append_whole_rows(tmp_path: Path):
+def test_several_processes_append_whole_rows(tmp_path: Path, project_root: Path):
     path = tmp_path / "log.jsonl"
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter], env=os.environ | {"PYTHONPATH": "."})
-        for letter in "abc"
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), letter], cwd=project_root) for letter in "abc"
     ]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     rows = [json.loads(line) for line in path.read_text().splitlines()]
