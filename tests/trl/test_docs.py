@@ -17,7 +17,7 @@ def snippets(project_root: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (project_root / "docs/trl.md").read_text(), re.S)
 
 
-@pytest.mark.parametrize("use_critique", [True, False])
+@pytest.mark.parametrize("use_critique", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_run_on_word_problems(
     project_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, use_critique: bool
 ) -> None:
@@ -33,7 +33,7 @@ def test_the_run_on_word_problems(
     assert any("refine/accuracy_t2" in row for row in history)
     assert any("eval_refine/accuracy_t2" in row for row in history)
     rows = [json.loads(line) for line in (tmp_path / "refined/self_refine_log.jsonl").read_text().splitlines()]
-    assert len(rows) == 2 * 16 + 16
+    assert len(rows) == 2 * 8 + 16
     refined = [row for row in rows if row["refined"] is not None]
     assert all((row["critique"] is not None) is use_critique for row in refined)
     assert not any(row["was_correct_at_t1"] for row in refined)

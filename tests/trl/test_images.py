@@ -31,7 +31,7 @@ def merged_batch(trainer: Any) -> tuple[dict[str, Any], list[Any]]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_refined_batch_trains(image_trainer: Trainers, layout: str) -> None:
     trainer = image_trainer(layout, max_refine_rounds=2)
-    before = {name: value.clone() for name, value in trainer.model.named_parameters() if "visi" in name}
+    before = {name: value.clone() for name, value in trainer.model.named_parameters() if "vis" in name}
     trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert all(torch.isfinite(torch.tensor(losses)))

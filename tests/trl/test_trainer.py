@@ -144,6 +144,23 @@ def test_refined_rows_are_those_that_a_hand_would_have_made(text_trainer: Traine
     assert merged["num_items_in_batch"] == merged["completion_mask"].sum()
 
 
+def test_reference_log_probs_of_an_adapter_are_the_base_models(text_trainer: Trainers) -> None:
+    from peft import LoraConfig
+
+    trainer = text_trainer(peft_config=LoraConfig(r=2, target_modules=["q_proj"]), args={"beta": 0.1})
+    for name, value in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value)  # an adapter that has learnt something
+    merged = trainer._generate_and_score_completions(first_batch(trainer))
+    history = next(history for history in trainer.refine_agent.histories if history.kept)
+    sample, row = history.final.sample, history.row
+    with trainer.model.disable_adapter():
+        by_hand = log_probs(trainer.model, sample.prompt_ids, sample.completion_ids)
+    length = len(sample.completion_ids)
+    assert torch.allclose(merged["ref_per_token_logps"][row, :length], by_hand, atol=1e-4)
+    assert not torch.allclose(merged["old_per_token_logps"][row, :length], by_hand, atol=1e-2)
+
+
 def log_probs(model: Any, prompt: list[int], completion: list[int]) -> torch.Tensor:
     with torch.no_grad():
         logits = model(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
@@ -255,7 +272,7 @@ def test_a_truncated_attempt_is_masked_where_trl_masks_them(text_trainer: Traine
         assert merged["completion_mask"][history.row].sum() == (0 if sample.truncated else len(sample.completion_ids))
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
+@pytest.mark.parametrize("loss_type", [pytest.param("grpo", marks=pytest.mark.slow), "dapo"])
 def test_minibatches_of_a_refined_batch_give_a_finite_loss(text_trainer: Trainers, loss_type: str) -> None:
     trainer = text_trainer(args={"loss_type": loss_type, "beta": 0.05, "pad_to_multiple_of": 8})
     trainer.train()
