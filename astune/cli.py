@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BACKBONES = ("local", "debug")
-LATER_BACKBONES = ("trinity", "verl", "ray", "trl")
+#: Known by name, so that they are refused with a reason and not as a misspelling.
+ABSENT_BACKBONES = ("trinity", "verl", "ray", "trl")
 
 _EPILOG = f"""\
 commands:
@@ -19,8 +20,8 @@ commands:
   astuner refine --question TEXT [--strategy NAME]  answer a question in several rounds
 
 backbones: local trains here. debug trains nothing: it runs a few episodes one after another in this process and
-shows each, so that breakpoints in a workflow or a judge work. {", ".join(LATER_BACKBONES)} come with the
-distributed release.
+shows each, so that breakpoints in a workflow or a judge work. There are no others: {", ".join(ABSENT_BACKBONES)} and
+--with-ray are refused. TRL's GRPOTrainer with our refine stage is used from Python: docs/trl.md.
 """
 
 
@@ -73,8 +74,12 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
 def _train_parser() -> argparse.ArgumentParser:
     parser = _parser("astuner", "Trains a tool-using agent by reinforcement learning.")
     parser.add_argument("--backbone", default="local", metavar="NAME", help="local (default) or debug; see below")
-    parser.add_argument("--with-ray", action="store_true", help="start Ray first (distributed release)")
-    parser.add_argument("--with-logview", action="store_true", help="serve the run's report on this machine")
+    parser.add_argument("--with-ray", action="store_true", help="refused: no backbone here runs on Ray")
+    parser.add_argument(
+        "--with-logview",
+        action="store_true",
+        help="serve the run's report on this machine; at a terminal until Ctrl-C, otherwise as long as the run lasts",
+    )
     parser.add_argument(
         "--kill",
         metavar="PATTERN",
@@ -179,16 +184,17 @@ def _required_conf(options: argparse.Namespace) -> Path:
 def _check_backbone(name: str, with_ray: bool) -> None:
     from astune.errors import ConfigError
 
-    if name in LATER_BACKBONES:
-        raise ConfigError(f"the backbone '{name}' comes with the distributed release; use --backbone local or debug")
+    if name in ABSENT_BACKBONES:
+        other = "; for TRL's own trainer see docs/trl.md" if name == "trl" else ""
+        raise ConfigError(f"there is no backbone '{name}' in this version: use --backbone local or debug{other}")
     if name not in BACKBONES:
         import difflib
 
-        near = difflib.get_close_matches(name, BACKBONES + LATER_BACKBONES, n=1)
+        near = difflib.get_close_matches(name, BACKBONES + ABSENT_BACKBONES, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"the backbones are {' and '.join(BACKBONES)}"
         raise ConfigError(f"unknown backbone '{name}'; {hint}")
     if with_ray:
-        raise ConfigError(f"--with-ray is for the distributed backbones; --backbone {name} runs without it")
+        raise ConfigError(f"--with-ray: nothing in this version runs on Ray; --backbone {name} runs without it")
 
 
 def _end_leftovers(pattern: str) -> None:
@@ -202,14 +208,21 @@ def _end_leftovers(pattern: str) -> None:
 
 
 def _with_logview(run_folder: Path, train: Callable[[], int]) -> int:
-    """Serves the report while training; for someone at a terminal, until Ctrl-C."""
+    """Serves the report while training; for someone at a terminal, until Ctrl-C.
+
+    Without a terminal nobody could end the wait, so the page ends with the run and says where its file is.
+    """
     from astune.report.serve import serve_report
 
+    at_terminal = sys.stdin.isatty()
     with serve_report(run_folder) as url:
-        print(f"log view: {url}", flush=True)
+        print(f"log view: {url}{'' if at_terminal else ' (until the run ends)'}", flush=True)
         status = train()
-        if sys.stdin.isatty():
+        if at_terminal:
             _wait_for_ctrl_c(url)
+    if not at_terminal:
+        report = run_folder / "report.html"
+        print(f"The log view ended with the run{f'; open {report}' if report.is_file() else ''}.")
     return status
 
 

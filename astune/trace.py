@@ -50,6 +50,9 @@ class Turn:
     cached_tokens: int = 0
     #: Why the prompt extends no earlier turn; None where it does, and at the first turn of an episode.
     split_reason: SplitReason | None = None
+    #: Place among the episode's model calls, from 0, and how many tool executions had ended when the call was made.
+    number: int = 0
+    tools_before: int = 0
 
 
 @dataclass(slots=True)
@@ -127,6 +130,15 @@ class Episode:
     def turns(self) -> list[Turn]:
         """All model calls of the episode, trajectory by trajectory."""
         return [turn for trajectory in self.trajectories for turn in trajectory.turns]
+
+    def in_order(self) -> list[Turn | ToolCall]:
+        """Model calls and tool executions in the order in which they happened, across trajectories."""
+        happened: list[Turn | ToolCall] = []
+        shown = 0
+        for turn in sorted(self.turns, key=lambda turn: turn.number):
+            happened += [*self.tool_calls[shown : turn.tools_before], turn]
+            shown = max(shown, turn.tools_before)
+        return happened + self.tool_calls[shown:]
 
 
 @dataclass(slots=True)

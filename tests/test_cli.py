@@ -1,5 +1,6 @@
 """The `astuner` command as a user meets it: what it prints, and its exit status."""
 
+import io
 import json
 import os
 import subprocess
@@ -61,7 +62,7 @@ class TestHelp:
         loaded = loaded_after("config", "--conf", MATH_AGENT, cwd=project_root)
         assert loaded.isdisjoint({"torch", "transformers", "numpy", "agentscope"})
 
-    def test_a_backbone_that_is_to_come_is_answered_without_loading_anything(self, project_root):
+    def test_a_backbone_that_is_not_there_is_answered_without_loading_anything(self, project_root):
         assert loaded_after("--backbone", "trinity", cwd=project_root) == set()
 
 
@@ -107,10 +108,10 @@ class TestBadInput:
         )
 
     @pytest.mark.parametrize("backbone", ["trinity", "verl", "ray", "trl"])
-    def test_a_backbone_of_a_later_release_says_so(self, conf, backbone):
+    def test_a_backbone_that_is_not_there_is_refused_by_name(self, conf, backbone):
         result = astuner("--conf", str(conf), f"--backbone={backbone}", "--with-ray")
         assert result.returncode == 2
-        assert f"'{backbone}' comes with the distributed release; use --backbone local or debug" in result.stderr
+        assert f"there is no backbone '{backbone}' in this version: use --backbone local or debug" in result.stderr
 
     def test_an_unknown_backbone_is_answered_with_the_nearest(self, conf):
         result = astuner("--conf", str(conf), "--backbone", "debgu")
@@ -223,6 +224,20 @@ class TestHandingOver:
     def test_the_log_view_is_told_first(self, fake, conf, capsys):
         assert cli.main(["--conf", str(conf), "--with-logview"]) == 0
         assert capsys.readouterr().out.startswith("log view: http://127.0.0.1:")
+
+    def test_without_a_terminal_the_log_view_says_that_it_ends(self, fake, conf, capsys, monkeypatch):
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        cli.main(["--conf", str(conf), "--with-logview"])
+        first, last = capsys.readouterr().out.splitlines()
+        assert (first.endswith("/ (until the run ends)"), last) == (True, "The log view ended with the run.")
+
+    def test_without_a_terminal_the_file_to_open_is_named(self, fake, conf, capsys, monkeypatch, tmp_path):
+        monkeypatch.setattr("sys.stdin", io.StringIO())
+        report = tmp_path / "run" / "report.html"
+        report.parent.mkdir()
+        report.write_text("<p>done</p>")
+        cli.main(["--conf", str(conf), "--with-logview", f"save_dir={tmp_path}", "name=run"])
+        assert capsys.readouterr().out.splitlines()[-1] == f"The log view ended with the run; open {report}."
 
     def test_eval_hands_over_checkpoint_and_tasks(self, fake, conf, tmp_path):
         tasks = tmp_path / "tasks.jsonl"

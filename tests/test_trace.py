@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from astune.trace import SplitReason, StopReason, Turn, build_trajectories
+from astune.trace import Episode, SplitReason, StopReason, ToolCall, Turn, build_trajectories
 
 
 def turn(prompt: list[int], completion: list[int], reason: SplitReason | None = None) -> Turn:
@@ -71,3 +71,17 @@ def test_nothing_is_lost_and_every_mask_and_prefix_is_right(turns: list[Turn]) -
 
 def _columns(trajectory):  # type: ignore[no-untyped-def]
     return trajectory.ids, trajectory.loss_mask, trajectory.logprobs
+
+
+@given(conversations(), st.lists(st.integers(0, 5)))
+def test_turns_and_tool_calls_come_in_the_order_in_which_they_happened(turns: list[Turn], tools: list[int]) -> None:
+    happened: list[Turn | ToolCall] = []
+    calls = [ToolCall(str(number), {}, "", 0, "exit", 0.0) for number in range(len(tools))]
+    before = sorted(min(number, len(turns)) for number in tools)  # how many turns preceded each tool call
+    for number, turn_ in enumerate(turns):
+        turn_.number = number
+        turn_.tools_before = sum(position <= number for position in before)
+        happened += [call for call, position in zip(calls, before, strict=True) if position == number] + [turn_]
+    happened += [call for call, position in zip(calls, before, strict=True) if position == len(turns)]
+    episode = Episode("t", 0, trajectories=build_trajectories(turns)[0], tool_calls=calls)
+    assert [id(event) for event in episode.in_order()] == [id(event) for event in happened]

@@ -54,7 +54,7 @@ class NanoGsm(Section):
 
 
 class EnvService(Section):
-    """An environment service (not part of this release)."""
+    """An environment service: not there in this version, and `type: env_service` is refused."""
 
     url: str | None = Field(None, description="Address of the service.")
 

@@ -93,6 +93,8 @@ def _turn_to_record(turn: Turn, trajectory: Trajectory) -> dict[str, Any]:
         "message": plain(turn.message),
         "cached_tokens": turn.cached_tokens,
         "split_reason": turn.split_reason,
+        "number": turn.number,
+        "tools_before": turn.tools_before,
     }
 
 
@@ -139,6 +141,9 @@ def _turn_from_record(record: Mapping[str, Any], ids: list[int], logprobs: list[
         message=record["message"],
         cached_tokens=record["cached_tokens"],
         split_reason=None if record["split_reason"] is None else SplitReason(record["split_reason"]),
+        # Files that were written before calls were numbered know the order of turns alone.
+        number=record.get("number", 0),
+        tools_before=record.get("tools_before", 0),
     )
 
 

@@ -210,6 +210,7 @@ class EpisodeRunner:
                 stream=(self.seed, step, task.task_id, sample_index, *kind.stream),
                 engine_session=engine_session,
                 max_turns=self.limits.turns,
+                tool_calls=calls,
             )
             proxy = AstuneProxy(session, self.server)
             workflow = kind.workflow_factory or self.workflow_factory

@@ -21,7 +21,7 @@ from astune.errors import ContextOverflow, EngineError, EpisodeError, TurnLimit
 from astune.rollout.chat import ChatRenderer, Tools
 from astune.rollout.messages import Message, message_key, normalise_messages
 from astune.rollout.types import Engine, Sampling
-from astune.trace import SplitReason, StopReason, Trajectory, Turn, build_trajectories
+from astune.trace import SplitReason, StopReason, ToolCall, Trajectory, Turn, build_trajectories
 
 _ASSISTANT = '["assistant"'  # how the key of an assistant message begins
 
@@ -53,6 +53,7 @@ class ChatSession:
         stream: names the episode's random stream; turn ``k`` samples with ``stream_seed(*stream, k)``.
         engine_session: the engine's session that keeps this episode's cache.
         max_turns: model calls allowed.
+        tool_calls: the episode's tool executions so far; each turn notes how many there were.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ChatSession:
         stream: tuple[object, ...] = (0,),
         engine_session: str | None = None,
         max_turns: int | None = None,
+        tool_calls: Sequence[ToolCall] = (),
     ) -> None:
         self.engine = engine
         self.renderer = renderer
@@ -76,6 +78,7 @@ class ChatSession:
         self._stream = stream
         self._engine_session = engine_session
         self._max_turns = max_turns
+        self._tool_calls = tool_calls
         self._calls = 0
         self._records: dict[int, _Record] = {}
         self._closed: EpisodeError | None = None
@@ -128,7 +131,7 @@ class ChatSession:
     async def _chat(
         self, messages: list[Message], tools: Tools, agent: str, max_tokens: int | None
     ) -> tuple[Message, Turn]:
-        index = self._next_index()
+        index, tools_before = self._next_index(), len(self._tool_calls)
         keys = [message_key(message) for message in messages]
         tools_key = json.dumps(tools, sort_keys=True)
         prompt_ids, reason = self._prompt(messages, keys, tools, tools_key)
@@ -146,6 +149,7 @@ class ChatSession:
         if turn.stop_reason is StopReason.EOS and answer.get("tool_calls"):
             turn.stop_reason = StopReason.TOOL_CALL
         turn.agent, turn.message, turn.split_reason = agent, answer, reason
+        turn.number, turn.tools_before = index, tools_before
         [said] = normalise_messages([answer])
         self._records[index] = _Record([*messages, said], [*keys, message_key(said)], tools_key, turn)
         # A copy: what a framework does to its message must not change the record.

@@ -118,6 +118,49 @@ def test_an_episode_whose_judge_fails_is_on_record(astuner: Astuner) -> None:
     assert [episode.stop_reason for episode in episodes] == ["judge_error"]
 
 
+IN_TURNS = """
+from astune.tools.python_tool import execute_python_code
+from astune.workflow.types import Workflow, WorkflowOutput
+
+class InTurns(Workflow):
+    async def execute(self, workflow_task, astune_proxy):
+        solver, checker = astune_proxy.as_agent("solver"), astune_proxy.as_agent("checker")
+        messages = list(workflow_task.task.init_messages)
+        said, _ = await solver.chat(messages)
+        await execute_python_code("print('seen')")
+        await checker.chat([{"role": "user", "content": "Is that right?"}])
+        await solver.chat([*messages, said, {"role": "user", "content": "Again."}])
+        await execute_python_code("print('unread')")
+        return WorkflowOutput()
+"""
+
+
+def test_an_episode_is_shown_in_the_order_in_which_it_happened(astuner: Astuner) -> None:
+    (astuner.folder / "in_turns.py").write_text(IN_TURNS)
+    workflow = f"rollout.workflow={astuner.folder}/in_turns.py->InTurns"
+    out = astuner(workflow, "trainer.prompts_per_step=1", "rollout.max_tokens=8", backbone="debug").out
+    shown = re.findall(r"^(solver|checker|.*stdout>\w+)", out, re.MULTILINE)
+    tool = "  tool     execute_python_code: <returncode>0</returncode><stdout>"
+    assert shown == ["solver", f"{tool}seen", "checker", "solver", f"{tool}unread"]
+
+
+def test_a_refined_answer_is_shown_as_a_chain(astuner: Astuner) -> None:
+    chain = ("refine.enabled=true", "refine.rows=all", "refine.max_refine_rounds=2", "refine.max_tokens=8")
+    workflow = "rollout.workflow=astune.workflow.direct->DirectAnswer"
+    out = astuner(workflow, *chain, "rollout.max_tokens=8", backbone="debug").out
+    _, episodes = astuner.debug_run.read_newest_episodes()
+    one_chain = [("answer", 0), ("critique", 1), ("refine", 1), ("critique", 2), ("refine", 2)]
+    assert [(episode.role, episode.round) for episode in episodes] == one_chain * 2
+    assert re.findall(r"^(?:(\w+) (\d) of )?nano_gsm/", out, re.MULTILINE) == [
+        ("", "") if role == "answer" else (role, str(round_)) for role, round_ in one_chain * 2
+    ]
+
+
+def test_the_header_names_the_folder_that_is_written(astuner: Astuner) -> None:
+    out = astuner("trainer.prompts_per_step=1", "rollout.max_tokens=8", backbone="debug").out
+    assert re.search(r"^run folder +(.*)$", out, re.MULTILINE)[1] == str(astuner.debug_run.path)  # type: ignore[index]
+
+
 class TestLogView:
     @pytest.fixture
     def page(self, astuner: Astuner, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:

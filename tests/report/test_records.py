@@ -33,6 +33,7 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
         completion = draw(ids)
         logprobs = draw(st.lists(nine_digits, min_size=len(completion), max_size=len(completion)))
         turns.append(Turn(list(seen), completion, logprobs, draw(st.sampled_from(StopReason)), cached_tokens=1))
+        turns[-1].number, turns[-1].tools_before = draw(st.integers(0, 9)), draw(st.integers(0, 9))
         seen = seen + completion
     (trajectory,), _ = build_trajectories(turns)
     return trajectory
