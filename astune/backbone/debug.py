@@ -41,9 +41,8 @@ def run(config: AstuneConfig, config_text: str) -> int:
     chosen = tasks[: config.trainer.prompts_per_step]
     with folder.lock(), run_parts(config) as parts:
         folder.write_config(config_text)
-        header = replace(
-            parts.header(f"{config.task_reader.type}: {len(chosen)} of {len(tasks)}"), run_folder=str(path)
-        )
+        about = f"{config.task_reader.type}: {len(chosen)} of {len(tasks)}"
+        header = replace(parts.header(about), run_folder=str(path))
         for label, text in header.lines():
             console.print(f"[dim]{label:>10}[/dim]  ", Text(text), highlight=False, soft_wrap=True)
         parts.runner.limits = replace(parts.runner.limits, seconds=None, concurrency=1)
