@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astune.errors import AstuneError, ConfigError
 
 if TYPE_CHECKING:
-    from astune.refine.loop import Result, Watch
+    from astune.refine.live_view import LiveView
+    from astune.refine.loop import Result
     from astune.refine.strategies import Setting
     from astune.refine.transport import SampledModel
 
@@ -116,8 +117,17 @@ def _run(options: argparse.Namespace) -> int:
         memory = stack.enter_context(EpisodicMemory(options.memory)) if options.memory else None
         setting = _setting(options, messages, memory)
         strategy = make_strategy(options.strategy, setting)
-        watch, finish = _display(options, f"{options.strategy} on {setting.model.name}", question)
-        result = asyncio.run(strategy.run(watch=watch))
+        view = stack.enter_context(_view(options, f"{options.strategy} on {setting.model.name}", question))
+        result = asyncio.run(strategy.run(watch=view.watch))
+        record = Record.of(result, about=_about(options, setting, question))
+        if options.record:
+            record.save(options.record)
+        view.finish(result, record.about)
+    return 0
+
+
+def _about(options: argparse.Namespace, setting: Setting, question: str) -> dict[str, Any]:
+    """What the record says of the run; a replay makes the same strategy from it."""
     about = {
         "question": question,
         "strategy": options.strategy,
@@ -128,11 +138,8 @@ def _run(options: argparse.Namespace) -> int:
         "temperature": options.temperature,
         "seed": options.seed,
     }
-    record = Record.of(result, about=_masked(about, _secrets(options)))
-    if options.record:
-        record.save(options.record)
-    finish(result, record.about)
-    return 0
+    masked: dict[str, Any] = json.loads(_without(json.dumps(about), _secrets(options)))
+    return masked
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -147,9 +154,9 @@ def _replay(options: argparse.Namespace) -> int:
         title, question = f"replay of {about['strategy']} on {about['model']}", about["question"]
     except (KeyError, TypeError) as error:
         raise RecordError(f"{options.replay} was not written by astuner refine: it lacks {error}") from error
-    watch, finish = _display(options, title, question)
-    result = replay(record, stop=strategy.stop, select=strategy.select, watch=watch)
-    finish(result, about)
+    with _view(options, title, question) as view:
+        result = replay(record, stop=strategy.stop, select=strategy.select, watch=view.watch)
+        view.finish(result, about)
     return 0
 
 
@@ -236,36 +243,39 @@ def _recorded_setting(about: dict[str, Any]) -> Setting:
 # --- output -----------------------------------------------------------------------------------------------------
 
 
-def _display(options: argparse.Namespace, title: str, question: str) -> tuple[Watch | None, Any]:
-    """What is called for each phase, and what is called at the end."""
+def _view(options: argparse.Namespace, title: str, question: str) -> AbstractContextManager[LiveView | _JsonView]:
     if options.json:
-        return None, _print_json
+        return _JsonView()
     from astune.refine.live_view import LiveView
 
-    view = LiveView(title, question)
-    return view.watch, lambda result, _about: view.finish(result)
+    return LiveView(title, question)
 
 
-def _print_json(result: Result[str, str], about: dict[str, Any]) -> None:
-    from dataclasses import asdict
+class _JsonView:
+    """Says nothing until the end, and then one document."""
 
-    from astune.refine.replay import Record
+    watch = None
 
-    document = Record.of(result, about=about).document()
-    print(
-        json.dumps(
-            {
-                "answer": result.chosen.candidate,
-                "attempt": result.chosen.number,
-                "error": result.error,
-                "usage": asdict(result.state.usage),
-                "seconds": round(result.state.seconds, 3),
-                "record": document,
-            },
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-    )
+    def __enter__(self) -> _JsonView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def finish(self, result: Result[str, str], about: dict[str, Any]) -> None:
+        from dataclasses import asdict
+
+        from astune.refine.replay import Record
+
+        document = {
+            "answer": result.chosen.candidate,
+            "attempt": result.chosen.number,
+            "error": result.error,
+            "usage": asdict(result.state.usage),
+            "seconds": round(result.state.seconds, 3),
+            "record": Record.of(result, about=about).document(),
+        }
+        print(json.dumps(document, ensure_ascii=False, allow_nan=False))
 
 
 # --- keys -------------------------------------------------------------------------------------------------------
@@ -282,8 +292,3 @@ def _without(text: str, secrets: list[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "[secret]")
     return text
-
-
-def _masked(about: dict[str, Any], secrets: list[str]) -> dict[str, Any]:
-    masked: dict[str, Any] = json.loads(_without(json.dumps(about), secrets))
-    return masked

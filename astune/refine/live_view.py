@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,7 @@ _NEXT = {"generate": "scoring", "evaluate": "thinking", "reflect": "thinking", "
 
 
 class LiveView:
-    """Prints to the terminal; where there is none, the same lines without colours.
+    """Prints to the terminal; where there is none, the same lines without colours. Use as a context manager.
 
     Args:
         title: what runs on what.
@@ -28,8 +29,16 @@ class LiveView:
         self.console = console or Console(highlight=False)
         self.console.print(f"[bold]{escape(title)}[/]\n{escape(question)}", soft_wrap=True)
         self._status: Status = self.console.status("thinking")
+
+    def __enter__(self) -> LiveView:
         if self.console.is_terminal:
             self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.stop()
 
     def watch(self, phase: str, state: State[str, str]) -> None:
         """Shows what a phase brought; for the loop's ``watch``."""
@@ -44,8 +53,8 @@ class LiveView:
             self._reflection(now, state)
         self._status.update(_NEXT[phase])
 
-    def finish(self, result: Result[str, str]) -> None:
-        """Shows the answer and what it cost."""
+    def finish(self, result: Result[str, str], about: dict[str, Any]) -> None:
+        """Shows the answer and what it cost. ``about`` was shown at the start."""
         self._status.stop()
         used = result.state.usage
         if result.error is not None:
