@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astune.errors import AstuneError, ConfigError
+from astune.errors import ConfigError
 
 if TYPE_CHECKING:
     from astune.refine.live_view import LiveView
@@ -91,14 +91,7 @@ def run_refine(options: argparse.Namespace) -> int:
     Raises:
         AstuneError: bad input, or a model that cannot be asked.
     """
-    try:
-        return _replay(options) if options.replay else _run(options)
-    except AstuneError as error:
-        secrets = _secrets(options)
-        if not any(secret in str(error) for secret in secrets):
-            raise
-        # A server may quote the key that it refuses; what it said is worth showing, the key is not.
-        raise type(error)(_without(str(error), secrets)) from None
+    return _replay(options) if options.replay else _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -120,15 +113,15 @@ def _run(options: argparse.Namespace) -> int:
         view = stack.enter_context(_view(options, f"{options.strategy} on {setting.model.name}", question))
         result = asyncio.run(strategy.run(watch=view.watch))
         record = Record.of(result, about=_about(options, setting, question))
+        view.finish(result, record.about)
         if options.record:
             record.save(options.record)
-        view.finish(result, record.about)
     return 0
 
 
 def _about(options: argparse.Namespace, setting: Setting, question: str) -> dict[str, Any]:
     """What the record says of the run; a replay makes the same strategy from it."""
-    about = {
+    return {
         "question": question,
         "strategy": options.strategy,
         "rounds": options.rounds,
@@ -138,8 +131,6 @@ def _about(options: argparse.Namespace, setting: Setting, question: str) -> dict
         "temperature": options.temperature,
         "seed": options.seed,
     }
-    masked: dict[str, Any] = json.loads(_without(json.dumps(about), _secrets(options)))
-    return masked
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -276,19 +267,3 @@ class _JsonView:
             "record": Record.of(result, about=about).document(),
         }
         print(json.dumps(document, ensure_ascii=False, allow_nan=False))
-
-
-# --- keys -------------------------------------------------------------------------------------------------------
-
-
-def _secrets(options: argparse.Namespace) -> list[str]:
-    import os
-
-    names = (options.api_key_env, options.judge_api_key_env)
-    return [key for name in names if name and len(key := os.environ.get(name, "")) >= 8]
-
-
-def _without(text: str, secrets: list[str]) -> str:
-    for secret in secrets:
-        text = text.replace(secret, "[secret]")
-    return text

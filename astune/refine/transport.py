@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from astune.errors import ConfigError, ContextOverflow
+from astune.errors import AstuneError, ConfigError, ContextOverflow
 from astune.refine.loop_state import Usage
 from astune.refine.prompts import Message
 from astune.refine.sub_agents import Excess
@@ -70,12 +70,14 @@ class SampledModel:
         sampler: an ``EngineSampler`` or ``OpenAISampler``.
         row: tells apart the random streams of loops that share a model; see ``for_row``.
         prices: what tokens cost; without, cost stays 0.
+        secret: the endpoint's key, to be taken out of what the endpoint says: some quote the key that they refuse.
     """
 
     name: str
     sampler: AsyncSampler
     row: int = 0
     prices: Prices = (0.0, 0.0)
+    secret: str | None = field(default=None, repr=False)
 
     @property
     def excess(self) -> Excess | None:
@@ -89,7 +91,12 @@ class SampledModel:
 
     async def reply(self, messages: Sequence[Message], *, role: Role = "answer", draw: int = 1) -> Reply:
         """See :class:`ChatModel`."""
-        [sample] = await self.sampler.asample([SampleRequest(role, list(messages), self.row, draw)])
+        try:
+            [sample] = await self.sampler.asample([SampleRequest(role, list(messages), self.row, draw)])
+        except AstuneError as error:
+            if not self.secret or self.secret not in str(error):
+                raise
+            raise type(error)(str(error).replace(self.secret, "[secret]")) from None
         if sample.error is not None:
             raise ContextOverflow(sample.error.removeprefix(f"{ContextOverflow.kind}: "))
         return Reply(sample.text, self._usage(sample))
@@ -158,4 +165,5 @@ def endpoint_model(
         )
     if not base_url.startswith(("http://", "https://")):
         raise ConfigError(f"{base_url} is no address of an endpoint: give http://HOST:PORT/v1")
-    return SampledModel(name, OpenAISampler(base_url, name, api_key=key, **options), prices=prices)
+    sampler = OpenAISampler(base_url, name, api_key=key, **options)
+    return SampledModel(name, sampler, prices=prices, secret=key)

@@ -23,10 +23,13 @@ KEY = "sk-very-secret-0123456789"
 
 
 class FakeScriptedEndpoint:
-    """Chat completions over HTTP: critiques approve the second attempt. Fails ``broken`` times first."""
+    """Chat completions over HTTP: critiques approve the second attempt. Fails ``broken`` times first.
+
+    The key is refused, and quoted, after ``valid_for`` requests.
+    """
 
     def __init__(self) -> None:
-        self.broken = 0
+        self.broken, self.valid_for = 0, 99
         self.answers = ["\\boxed{8}", "\\boxed{7}"]
         self.requests: list[tuple[str, dict[str, Any]]] = []
         app = FastAPI()
@@ -49,7 +52,7 @@ class FakeScriptedEndpoint:
         key = request.headers["authorization"].removeprefix("Bearer ")
         body = await request.json()
         self.requests.append((key, body))
-        if key != KEY:
+        if key != KEY or len(self.requests) > self.valid_for:
             return JSONResponse({"error": {"message": f"Incorrect API key: {key}"}}, 401)
         if self.broken > 0:
             self.broken -= 1
@@ -128,9 +131,12 @@ class TestEndpoint:
         assert "check its address, the model's name and the API key" in told
         assert "sk-wrong-9876543210" not in told
 
-    def test_no_key_is_written_to_the_record(self, endpoint, tmp_path):
-        refine("--base-url", endpoint.url, "--model", "m", "--record", tmp_path / "record.json")
-        assert KEY not in (tmp_path / "record.json").read_text()
+    def test_no_key_is_written_to_the_record_even_if_the_server_quotes_it(self, endpoint, tmp_path):
+        endpoint.valid_for = 1
+        assert refine("--base-url", endpoint.url, "--model", "m", "--record", tmp_path / "record.json") == 0
+        record = (tmp_path / "record.json").read_text()
+        assert "Incorrect API key: [secret]" in record
+        assert KEY not in record
 
     def test_a_recorded_run_is_shown_again_without_the_endpoint(self, endpoint, tmp_path, capsys):
         options = ["--base-url", endpoint.url, "--model", "m", "--strategy", "verdict_gated", "--budget-tokens", 500]
