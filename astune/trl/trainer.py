@@ -25,8 +25,9 @@ class GRPOTrainer(_GRPOTrainer):
 
     An attempt is correct when a reward function of the trainer says so. Images in the dataset's columns
     (``image``, ``images``) or prompts reach the critic and the refiner, with pixels batch-first (LLaVA) or flattened
-    (``image_grid_thw``, Qwen-VL); the processor needs a chat template that renders image parts. Any reward function that judges rows one by one
-    works; ``environment_factory`` does not, and tools are not offered to the critic and the refiner.
+    (``image_grid_thw``, Qwen-VL); the processor needs a chat template that renders image parts.
+    Any reward function that judges rows one by one works; ``environment_factory`` does not, and tools are not offered
+    to the critic and the refiner.
 
     Args:
         args, kwargs: of TRL's GRPOTrainer, by position or name.
