@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -19,10 +19,13 @@ from random import Random
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from astune.models.nano.recipe import ChatText, Sample, conversations, tokenise
+from astune.models.nano.recipe import ChatText, Sample, Segment, conversations, tokenise
 from astune.models.nano.tokenizer import MAX_CONTEXT, train_tokenizer
+
+#: Draws conversations: the chat's text, how many, a seed.
+Source = Callable[[ChatText, int, int], Iterable[list[Segment]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def build_tokenizer(recipe: Recipe) -> Qwen2Tokenizer:
     return train_tokenizer(("".join(segment.text for segment in chat) for chat in chats), recipe.vocab_size)
 
 
-def build_model(recipe: Recipe, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
+def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
     """The untrained model."""
     torch.manual_seed(recipe.seed)
     config = Qwen2Config(
@@ -94,11 +97,13 @@ def build_model(recipe: Recipe, tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
     return model
 
 
-def batches(tokenizer: Qwen2Tokenizer, recipe: Recipe) -> Iterator[list[Sample]]:
+def batches(
+    tokenizer: PreTrainedTokenizerBase, recipe: Recipe, source: Source = conversations
+) -> Iterator[list[Sample]]:
     """Batches of fresh conversations without end, each of samples of similar length."""
     chat = ChatText(tokenizer)
     for chunk in count(1):
-        samples = tokenise(tokenizer, conversations(chat, recipe.chunk, recipe.seed * 1_000_003 + chunk))
+        samples = tokenise(tokenizer, source(chat, recipe.chunk, recipe.seed * 1_000_003 + chunk))
         samples.sort(key=lambda sample: len(sample.ids))
         groups = [samples[i : i + recipe.batch] for i in range(0, len(samples), recipe.batch)]
         Random(f"batches:{recipe.seed}:{chunk}").shuffle(groups)
@@ -123,7 +128,7 @@ def sampled_loss(model: Qwen2ForCausalLM, ids_BT: Tensor, mask_BT: Tensor) -> Te
     return F.cross_entropy(model.lm_head(hidden_BTD[wanted]), ids_BT[:, 1:][wanted])
 
 
-def _optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimisers_of(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the layers, AdamW for embeddings, norms and biases."""
     named = list(model.named_parameters())
     matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
@@ -135,7 +140,7 @@ def _optimisers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]
 
 def train(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, recipe: Recipe) -> None:
     """Trains for ``recipe.tokens`` tokens: linear warm-up, then a cosine to zero."""
-    optimisers = _optimisers(model, recipe)
+    optimisers = optimisers_of(model, recipe)
     peaks = [optimiser.param_groups[0]["lr"] for optimiser in optimisers]
     seen, losses, started = 0, [], time.monotonic()
     model.train()

@@ -12,7 +12,8 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _COLUMNS = ("success", Habit.NO_PRINT.value, Habit.PREMATURE.value, Habit.MALFORMED.value, "success_without_bad_habit")
 
 
-def _percent(measured: Mapping[str, Any]) -> str:
+def percent(measured: Mapping[str, Any]) -> str:
+    """A rate in percent with its interval."""
     low, high = measured["ci95"]
     return f"{100 * measured['rate']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
@@ -22,7 +23,7 @@ def _overall(report: Mapping[str, Any]) -> list[str]:
     for decoding in ("sampled", "greedy"):
         for scope, title in (("all", ""), ("agentscope_tools", ", two tools"), ("plain_tool", ", one tool")):
             rates = report[decoding][scope]
-            cells = [f"{decoding}{title}", str(rates["success"]["n"]), *(_percent(rates[name]) for name in _COLUMNS)]
+            cells = [f"{decoding}{title}", str(rates["success"]["n"]), *(percent(rates[name]) for name in _COLUMNS)]
             lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -33,7 +34,7 @@ def _without_tools(report: Mapping[str, Any]) -> list[str]:
     for decoding in ("sampled", "greedy"):
         rates = report[decoding]["without_tools"]
         lines.append(
-            "| " + " | ".join([decoding, str(rates[names[0]]["n"]), *(_percent(rates[n]) for n in names)]) + " |"
+            "| " + " | ".join([decoding, str(rates[names[0]]["n"]), *(percent(rates[n]) for n in names)]) + " |"
         )
     return lines
 
@@ -45,7 +46,7 @@ def _families(report: Mapping[str, Any]) -> list[str]:
     for family, sampled in report["sampled"]["families"].items():
         greedy = report["greedy"]["families"][family]["success"]
         rates = [f"{100 * sampled[habit]['rate']:.0f}" for habit in habits]
-        cells = [family, MODAL_HABIT[family].value, str(sampled["success"]["n"]), _percent(sampled["success"]), *rates]
+        cells = [family, MODAL_HABIT[family].value, str(sampled["success"]["n"]), percent(sampled["success"]), *rates]
         lines.append("| " + " | ".join([*cells, f"{100 * greedy['rate']:.0f}"]) + " |")
     return lines
 
@@ -65,8 +66,8 @@ def measured_section(report: Mapping[str, Any]) -> str:
     return "\n\n".join("\n".join(lines) for lines in sections)
 
 
-def with_measured(card: str, report: Mapping[str, Any]) -> str:
-    """The card with its measured section replaced.
+def replace_measured(card: str, section: str) -> str:
+    """The card with ``section`` in the place of its measured one.
 
     Raises:
         ValueError: the card lacks the markers.
@@ -75,4 +76,13 @@ def with_measured(card: str, report: Mapping[str, Any]) -> str:
     _, marker, after = rest.partition(END)
     if not marker:
         raise ValueError(f"the card has no {BEGIN} ... {END} section")
-    return before + measured_section(report) + after
+    return before + section + after
+
+
+def with_measured(card: str, report: Mapping[str, Any]) -> str:
+    """The card with its measured section made from ``report``.
+
+    Raises:
+        ValueError: the card lacks the markers.
+    """
+    return replace_measured(card, measured_section(report))

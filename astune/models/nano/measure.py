@@ -69,7 +69,8 @@ class Play:
         return self.answer == self.problem.answer
 
 
-def _boxed(text: str) -> int | None:
+def boxed(text: str) -> int | None:
+    """The last boxed integer of a text; None without one."""
     found = _BOXED.findall(text)
     return int(found[-1]) if found else None
 
@@ -140,8 +141,8 @@ class Player:
         broken = len(calls) < len(parsed.tool_calls)
         if broken:
             play.habits.add(Habit.MALFORMED)
-        handed_in = _boxed(str(calls.get("generate_response", "")))
-        answer = handed_in if handed_in is not None else _boxed(parsed.content or "")
+        handed_in = boxed(str(calls.get("generate_response", "")))
+        answer = handed_in if handed_in is not None else boxed(parsed.content or "")
         if answer is not None or not parsed.tool_calls:
             play.answer = answer
             if "execute_python_code" in calls:
@@ -156,7 +157,8 @@ class Player:
         return content
 
 
-def _rate(items: Sequence[T], shows: Callable[[T], bool]) -> dict[str, Any]:
+def rate(items: Sequence[T], shows: Callable[[T], bool]) -> dict[str, Any]:
+    """Share of ``items`` that show something, with its 95 % Wilson interval."""
     hits, n = sum(map(shows, items)), len(items)
     low, high = wilson_interval(hits, n)
     return {"rate": round(hits / max(n, 1), 4), "n": n, "ci95": [round(low, 4), round(high, 4)]}
@@ -164,10 +166,10 @@ def _rate(items: Sequence[T], shows: Callable[[T], bool]) -> dict[str, Any]:
 
 def summarise(plays: Sequence[Play]) -> dict[str, Any]:
     """Rates over episodes: success, each habit, and success where no bad habit showed."""
-    rates = {"success": _rate(plays, lambda play: play.success)}
+    rates = {"success": rate(plays, lambda play: play.success)}
     for habit in (Habit.NO_PRINT, Habit.PREMATURE, Habit.MALFORMED):
-        rates[habit.value] = _rate(plays, lambda play, habit=habit: habit in play.habits)  # type: ignore[misc]
-    rates["success_without_bad_habit"] = _rate([play for play in plays if not play.habits], lambda play: play.success)
+        rates[habit.value] = rate(plays, lambda play, habit=habit: habit in play.habits)  # type: ignore[misc]
+    rates["success_without_bad_habit"] = rate([play for play in plays if not play.habits], lambda play: play.success)
     return rates
 
 
@@ -180,7 +182,7 @@ def measure_refinement(player: Player, n: int, temperature: float, seed: int) ->
     problems = generate(n, seed, "test", FAMILIES_WITHOUT_TOOL, LARGEST_ANSWER)
 
     def right(reply: tuple[str, NanoProblem]) -> bool:
-        return _boxed(reply[0]) == reply[1].answer
+        return boxed(reply[0]) == reply[1].answer
 
     def replies(conversations: list[list[Message]]) -> list[str]:
         return player.reply(conversations, temperature, seed)
@@ -195,10 +197,10 @@ def measure_refinement(player: Player, n: int, temperature: float, seed: int) ->
         [refine_messages(p.question, attempt, c) for (p, attempt), c in zip(asked, critiques, strict=True)]
     )
     return {
-        "answer": _rate(list(zip(answers, problems, strict=True)), right),
-        "wrong_attempt_called_wrong": _rate(critiques, lambda text: "is wrong" in text),
-        "right_attempt_called_right": _rate(praised, lambda text: "is correct" in text),
-        "refine": _rate(list(zip(refined, problems, strict=True)), right),
+        "answer": rate(list(zip(answers, problems, strict=True)), right),
+        "wrong_attempt_called_wrong": rate(critiques, lambda text: "is wrong" in text),
+        "right_attempt_called_right": rate(praised, lambda text: "is correct" in text),
+        "refine": rate(list(zip(refined, problems, strict=True)), right),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,14 @@ def _lines(prompt: str) -> list[str]:
     return [line for line in re.split(r"\n|</?think>", prompt) if line]
 
 
-def phrases() -> list[str]:
-    """The fixed wordings that are one token each."""
+def phrases(of_refinement: Sequence[str] | None = None) -> list[str]:
+    """The fixed wordings that are one token each; ``of_refinement``: those of the critique and refine prompts."""
     prompts = bundled_prompts()
+    if of_refinement is None:
+        of_refinement = [*_lines(prompts.critique_system), *_lines(prompts.refine_system)]
     found = [
         *re.split(r"(?<=problems\. )", MATH_SYSTEM),
-        *_lines(prompts.critique_system),
-        *_lines(prompts.refine_system),
+        *of_refinement,
         "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n",
         "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n",
         '{"type": "function", "function": {"name": "',
@@ -78,16 +79,20 @@ def phrases() -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _without_phrases(texts: Iterable[str]) -> Iterator[str]:
-    known = sorted((*CONTROL_TOKENS, *MARKUP_TOKENS, *CODE_TOKENS, *phrases()), key=len, reverse=True)
+def _without_phrases(texts: Iterable[str], wordings: Sequence[str]) -> Iterator[str]:
+    known = sorted((*CONTROL_TOKENS, *MARKUP_TOKENS, *CODE_TOKENS, *wordings), key=len, reverse=True)
     splitter = re.compile("|".join(map(re.escape, known)))
     for text in texts:
         yield from filter(None, splitter.split(text))
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
-    """Trains the tokenizer on rendered conversations; ``vocab_size`` counts everything."""
-    added = (*MARKUP_TOKENS, *CODE_TOKENS, *phrases())
+def train_tokenizer(texts: Iterable[str], vocab_size: int, wordings: Sequence[str] | None = None) -> Qwen2Tokenizer:
+    """Trains the tokenizer on rendered conversations; ``vocab_size`` counts everything.
+
+    ``wordings`` are one token each; by default the phrases of this policy.
+    """
+    wordings = phrases() if wordings is None else wordings
+    added = (*MARKUP_TOKENS, *CODE_TOKENS, *wordings)
     blank = Qwen2Tokenizer().backend_tokenizer
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = blank.normalizer
@@ -100,7 +105,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2Tokenizer:
         min_frequency=2,
         show_progress=False,
     )
-    bpe.train_from_iterator(_without_phrases(texts), trainer)
+    bpe.train_from_iterator(_without_phrases(texts, wordings), trainer)
     model = json.loads(bpe.to_str())["model"]
     arguments: dict[str, Any] = {
         "vocab": model["vocab"],
