@@ -62,7 +62,7 @@ def run(config: AstuneConfig, config_text: str) -> int:
     if summary is not None:
         write_summary(folder, summary)
     _write_pages(folder, parts)
-    _say(console, folder, summary)
+    _say(console, folder, summary, config.tracking.report)
     return 0
 
 
@@ -170,7 +170,8 @@ def _write_pages(folder: RunFolder, parts: RunParts) -> None:
         write_report(folder, token_decoder(parts.tokenizer))
 
 
-def _say(console: Console, folder: RunFolder, summary: dict[str, Any] | None) -> None:
+def _say(console: Console, folder: RunFolder, summary: dict[str, Any] | None, with_report: bool) -> None:
     if summary is not None:
         console.print(summary_in_words(summary), highlight=False, markup=False)
-    console.print(f"Report: {folder.report}   Weights: {folder.checkpoints}", highlight=False, soft_wrap=True)
+    page = f"Report: {folder.report}   " if with_report else ""
+    console.print(f"{page}Weights: {folder.checkpoints}", highlight=False, soft_wrap=True)
