@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import random
 import statistics
@@ -24,7 +25,7 @@ from typing import Any
 
 from astune.errors import ContextOverflow
 from astune.files import atomic_path, atomic_write
-from astune.models.nano.refinement import FAMILIES_WITHOUT_TOOL, LARGEST_NUMBER
+from astune.models.load import resolve_model_path
 from astune.refine.loop import arefine
 from astune.refine.loop_state import AllInvalidError, Round, Score, State, Usage
 from astune.refine.select import Selector, keep_best
@@ -40,6 +41,9 @@ from astune.task_reader.nano_gsm import NanoProblem, generate
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).parent / "results" / "refine_strategies.json"
 FIGURE = ROOT / "docs" / "images" / "refine_strategies.png"
+#: The bundled policy of the refine stage, and the problems that it is often wrong about at first.
+MODEL = ROOT / "astune" / "models" / "nano_refine"
+FAMILIES, LARGEST = ("running_week", "bus_stops", "egg_sales", "profit"), 40
 PLAIN = "plain"
 BUDGETS = (32, 64, 96, 128, 192, 256, 384)
 #: Attempts among which the noisy scorer chooses, and critiques that score its choice anew.
@@ -307,16 +311,22 @@ def table(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def weights(model: str) -> list[str]:
+    """Which weights were measured, whatever the folder holds later."""
+    files = sorted(resolve_model_path(model).glob("*.safetensors"))
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="nano", help="model folder")
+    parser.add_argument("--model", default=str(MODEL), help="model folder")
     parser.add_argument("--judge", help="model folder of the independent scorer; default: the same weights, greedy")
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     parser.add_argument("--problems", type=int, default=100, help="held-out problems a seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=20_263, help="the first one")
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES_WITHOUT_TOOL))
-    parser.add_argument("--largest", type=int, default=LARGEST_NUMBER, help="largest number in a problem")
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES))
+    parser.add_argument("--largest", type=int, default=LARGEST, help="largest number in a problem")
     parser.add_argument("--budgets", type=int, nargs="+", default=list(BUDGETS), help="sampled tokens a problem")
     parser.add_argument("--rounds", type=int, default=24, help="most attempts")
     parser.add_argument("--crowds", type=int, default=150, help="problems on which the winner's curse is measured")
@@ -337,7 +347,7 @@ def main() -> None:
     about = {
         name: value for name, value in vars(options).items() if name not in ("out", "figure", "model", "judge")
     } | {"model": Path(options.model).name, "judge": judge.name if options.judge is None else Path(options.judge).name}
-    document = {"environment": environment(), "options": about, **measured}
+    document = {"environment": environment(), "options": about, "weights_sha256": weights(options.model), **measured}
     atomic_write(options.out, json.dumps(document, indent=1) + "\n")
     draw(document, options.figure)
     print(table(document))
