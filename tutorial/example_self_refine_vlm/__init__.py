@@ -1,0 +1,1 @@
+"""GRPO with self-refine for a vision-language model; see README.md."""
