@@ -1,4 +1,5 @@
 # train   set up, then train the bundled math agent      make train ARGS="trainer.steps=20 seed=1"
+# refine  set up, then train answers and second attempts  make refine ARGS="refine.credit=replace name=replace"
 # test    set up, then run the tests                     make test PYTEST_ARGS="tests/config -x"
 # lint    set up, then ruff and the type checker
 # clean   remove caches and the virtual environment (runs in saved_experiments/ stay)
@@ -16,10 +17,13 @@ KEY := $(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 RUN_READY := $(VENV)/.ready-run-$(KEY)
 DEV_READY := $(VENV)/.ready-dev-$(KEY)
 
-.PHONY: train test test-slow lint clean
+.PHONY: train refine test test-slow lint clean
 
 train: $(RUN_READY)
 	@$(BIN)/astuner --conf tutorial/example_math_agent/math_agent.yaml --backbone local $(ARGS)
+
+refine: $(RUN_READY)
+	@$(BIN)/astuner --conf tutorial/example_self_refine/self_refine.yaml --backbone local $(ARGS)
 
 test: $(DEV_READY)
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

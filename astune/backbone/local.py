@@ -13,10 +13,10 @@ from astune.errors import CheckpointError
 from astune.refine.train_rows import needs_reference
 from astune.report.console import ProgressTable
 from astune.report.environment import environment
-from astune.report.html import write_report
+from astune.report.html import newest_chains, write_report
 from astune.report.metrics import Evaluation, answers
 from astune.report.plots import write_reward_curve
-from astune.report.refinement import summary_part
+from astune.report.refinement import chain_lines, summary_part
 from astune.report.run_folder import RunFolder
 from astune.report.summary import paired_summary, summarise, summary_in_words, write_summary
 from astune.report.tokens import token_decoder
@@ -173,5 +173,7 @@ def _write_pages(folder: RunFolder, parts: RunParts) -> None:
 def _say(console: Console, folder: RunFolder, summary: dict[str, Any] | None, with_report: bool) -> None:
     if summary is not None:
         console.print(summary_in_words(summary), highlight=False, markup=False)
+    for chain in newest_chains(folder, folder.read_evaluations())[:1]:
+        console.print("\n".join(["", *chain_lines(chain), ""]), highlight=False, markup=False)
     page = f"Report: {folder.report}   " if with_report else ""
     console.print(f"{page}Weights: {folder.checkpoints}", highlight=False, soft_wrap=True)

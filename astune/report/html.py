@@ -86,13 +86,14 @@ def load_report_data(folder: RunFolder) -> ReportData:
         timings=folder.read_timings(),
         evaluations=evaluations,
         cases=cases,
-        chains=_newest_chains(folder, evaluations),
+        chains=newest_chains(folder, evaluations),
         episodes=choose_episodes(tasks, episodes),
         outcomes=Counter(_outcome(episode)[1] for episode in episodes),
     )
 
 
-def _newest_chains(folder: RunFolder, evaluations: Sequence[Evaluation]) -> list[ShownChain]:
+def newest_chains(folder: RunFolder, evaluations: Sequence[Evaluation]) -> list[ShownChain]:
+    """Chains of the latest sampled evaluation with refinement; none where there was none."""
     refined = [evaluation.step for evaluation in evaluations if evaluation.refine and evaluation.mode == "sampled"]
     if not refined:
         return []

@@ -57,6 +57,16 @@ def choose_chains(tasks: Sequence[Task], episodes: Sequence[Episode]) -> list[Sh
     return chosen
 
 
+def chain_lines(chain: ShownChain) -> list[str]:
+    """A chain as text: the question, then what was said at each point."""
+    lines = [f"{chain.title}. Question: {chain.task.main_query}"]
+    for episode in chain.episodes:
+        graded = "" if episode.role == "critique" else f" ({'right' if is_solved(episode) else 'wrong'})"
+        text = said(episode).replace("\n", "\n    ") or episode.error or ""
+        lines.append(f"  {chain.label(episode)}{graded}:\n    {text}")
+    return lines
+
+
 def said(episode: Episode) -> str:
     """What an episode's model said last."""
     return str(episode.turns[-1].message.get("content") or "") if episode.turns else ""

@@ -18,7 +18,7 @@ from astune.rollout.kv_cache import KV
 #: Shorter common beginnings are not worth a level of their own.
 MIN_ROOT = 16
 #: Nor is a root on a root that saves fewer tokens: it costs a copy, and a slot of its own at every step.
-MIN_SAVED = 32
+MIN_SAVED = 64
 
 Tokens = tuple[int, ...]
 

@@ -48,7 +48,10 @@ def test_a_stem_that_is_the_beginning_of_another_keeps_a_token_of_its_own() -> N
     assert (short.rest, long.rest) == ((1,), (1, 2))
 
 
-def nested(question: int, answers: int, length: int = MIN_ROOT) -> list[Tokens]:
+QUESTION = MIN_SAVED // 2  # long enough for three answers to share
+
+
+def nested(question: int, answers: int, length: int = QUESTION) -> list[Tokens]:
     """Stems of one question: the head that all have, the question, and answers that differ."""
     return [(*HEAD, *[100 + question] * length, 200 + answer) for answer in range(answers)]
 
@@ -56,7 +59,7 @@ def nested(question: int, answers: int, length: int = MIN_ROOT) -> list[Tokens]:
 def test_a_root_grows_out_of_a_shorter_one() -> None:
     stems = add(PrefixCache(1000), *nested(0, 3), *nested(1, 4))
     roots = [stem.root for stem in stems]
-    assert [len(root.rest) for root in roots if root] == [MIN_ROOT] * 7
+    assert [len(root.rest) for root in roots if root] == [QUESTION] * 7
     assert [root.parent.tokens for root in roots if root and root.parent] == [HEAD] * 7
     assert len({id(root) for root in roots}) == 2
 
@@ -72,7 +75,7 @@ def test_a_later_question_grows_out_of_the_known_head() -> None:
 
 def test_a_root_on_a_root_must_save_enough() -> None:
     few = MIN_SAVED // MIN_ROOT  # one stem too few, since the first of them saves nothing
-    stems = add(PrefixCache(1000), *nested(0, few), *nested(1, few + 1))
+    stems = add(PrefixCache(1000), *nested(0, few, MIN_ROOT), *nested(1, few + 1, MIN_ROOT))
     assert [len(stem.root.tokens) for stem in stems if stem.root] == [MIN_ROOT] * few + [2 * MIN_ROOT] * (few + 1)
 
 
@@ -81,7 +84,7 @@ def test_a_root_that_another_grew_out_of_stays_while_that_is_used() -> None:
     stems = add(cache, *nested(0, 3), *nested(1, 3))
     stems[0].users = 1
     cache.trim()
-    assert sorted(len(root.tokens) for root in cache.roots) == [MIN_ROOT, 2 * MIN_ROOT]
+    assert sorted(len(root.tokens) for root in cache.roots) == [MIN_ROOT, MIN_ROOT + QUESTION]
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
