@@ -22,6 +22,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from astune.errors import ModelError
 from astune.models.adapter import ADAPTER_FILE, base_of_adapter, merge_adapter
 from astune.models.nano import NANO_PATH
+from astune.models.nano_refine import NANO_REFINE_PATH
+
+#: Policies that come with the package, by name.
+BUNDLED = {"nano": NANO_PATH, "nano_refine": NANO_REFINE_PATH}
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -34,7 +38,7 @@ _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, Attribut
 
 
 def resolve_model_path(path: str | Path) -> Path:
-    """The folder of a model: ``nano`` (the bundled one), a folder, or the name of a repository on the hub.
+    """The folder of a model: one of :data:`BUNDLED` by name, a folder, or the name of a repository on the hub.
 
     A repository is taken from the local cache; if it is not there it is downloaded, unless
     ``HF_HUB_OFFLINE`` is set.
@@ -42,15 +46,15 @@ def resolve_model_path(path: str | Path) -> Path:
     Raises:
         ModelError: there is no such folder, and no such repository can be had.
     """
-    if str(path) == "nano":
-        return NANO_PATH
+    if str(path) in BUNDLED:
+        return BUNDLED[str(path)]
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     if folder.is_file():
         raise ModelError(f"model path {path} is a file: give the folder that holds config.json and the weights")
     if isinstance(path, Path) or path.startswith((".", "~", "/")) or path.count("/") != 1 or "\\" in path:
-        raise ModelError(f'model folder {path} does not exist (use "nano" for the bundled model)')
+        raise ModelError(f'model folder {path} does not exist (bundled are: {", ".join(BUNDLED)})')
     return _from_hub(path)
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from astune.errors import ModelError
 from astune.models.load import load_policy, resolve_model_path
 from astune.models.nano import NANO_PATH
+from astune.models.nano_refine import NANO_REFINE_PATH
 
 WORDS = 20
 
@@ -54,6 +55,7 @@ def test_a_folder_loads_in_eval_mode_and_in_the_dtype_asked_for(folder: Path) ->
 
 def test_nano_is_the_bundled_folder() -> None:
     assert resolve_model_path("nano") == NANO_PATH
+    assert resolve_model_path("nano_refine") == NANO_REFINE_PATH
 
 
 @pytest.mark.parametrize("path", ["./no/such", "/no/such/folder", "no_such_folder", Path("no/such")])
