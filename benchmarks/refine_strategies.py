@@ -284,7 +284,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
         style: dict[str, Any] = {"color": "black", "linestyle": "--"} if name == PLAIN else {}
         left.errorbar(xs, ys, bars, label=name, marker="o", markersize=3, linewidth=1.4, elinewidth=0.6, **style)
     left.set(xlabel="budget: sampled tokens a problem", ylabel="accuracy, held-out problems (95 % intervals)")
-    left.legend(fontsize=8, frameon=False)
+    left.legend(fontsize=8, frameon=False, ncol=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     sizes = list(document["winners_curse"])
     for key, label in (("score_that_won", "score that won"), ("scored_anew", "the same attempt, scored anew"),
                        ("accuracy", "share that is right")):  # fmt: skip
