@@ -221,7 +221,7 @@ def greedy(model: SampledModel) -> SampledModel:
     sampler = model.sampler
     assert isinstance(sampler, EngineSampler)
     sampling = replace(sampler.sampling, temperature=0.0)
-    return SampledModel(f"{model.name} (greedy)", EngineSampler(sampler.engine, sampler.renderer, sampling))
+    return SampledModel(f"{Path(model.name).name} (greedy)", EngineSampler(sampler.engine, sampler.renderer, sampling))
 
 
 async def measure(options: argparse.Namespace, model: SampledModel, judge: SampledModel) -> dict[str, Any]:
