@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from astune.refine.credit import Chain
 from astune.refine.types import Grade, History
 from astune.report.metrics import is_solved
+from astune.rollout.messages import spoken
 from astune.trace import Episode
 
 
@@ -85,13 +86,13 @@ def grade_of(episode: Episode) -> Grade:
 
 
 def attempt_text(episode: Episode) -> str:
-    """What an attempt said and did, for others to read: its messages, its tool calls with what came back, and its final
-    answer where no message holds it.
+    """What an attempt said and did, for others to read: its thoughts and messages, its tool calls with what came back,
+    and its final answer where no message holds it.
     """
     made = list(episode.tool_calls)
     said: list[str] = []
     for turn in episode.turns:
-        said.append(str(turn.message.get("content") or "").strip())
+        said.append(spoken(turn.message))
         for call in turn.message.get("tool_calls", ()):
             said.append(f"{call['name']}({json.dumps(call['arguments'], ensure_ascii=False)})")
             if made and made[0].name == call["name"]:  # others were made up, cut off, or are the framework's own

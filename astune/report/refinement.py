@@ -8,6 +8,7 @@ from typing import Any
 
 from astune.refine.verdict import read_verdict
 from astune.report.metrics import Evaluation, is_solved, last_turn
+from astune.rollout.messages import spoken
 from astune.task_reader.types import Task
 from astune.trace import Episode
 
@@ -69,7 +70,7 @@ def chain_lines(chain: ShownChain) -> list[str]:
 
 def said(episode: Episode) -> str:
     """What an episode's model said last."""
-    return str(episode.turns[-1].message.get("content") or "") if episode.turns else ""
+    return spoken(episode.turns[-1].message) if episode.turns else ""
 
 
 def outcome_lines(refine: Mapping[str, Any]) -> list[str]:

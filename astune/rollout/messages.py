@@ -41,6 +41,13 @@ def message_key(message: Message) -> str:
     return json.dumps([message["role"], message["content"], calls], sort_keys=True)
 
 
+def spoken(message: Mapping[str, Any]) -> str:
+    """What an assistant's message said, its thoughts included where the renderer set them apart; without tool calls."""
+    content = str(message.get("content") or "").strip()
+    thoughts = str(message.get("reasoning_content") or "").strip()
+    return f"<think>{thoughts}</think>\n{content}".strip() if thoughts else content
+
+
 def renderable(message: Message) -> Message:
     """Returns the message as chat templates expect it: OpenAI's call envelope, malformed calls as text."""
     if "tool_calls" not in message:

@@ -140,6 +140,20 @@ async def test_the_critic_sees_the_question_and_the_answer_and_never_the_referen
     assert ("How many? (bad)" in critique, WRONG in critique, "18" in critique) == (True, True, False)
 
 
+async def test_critic_and_refiner_are_shown_thoughts_as_they_were_sampled(refine: Run) -> None:
+    seen: list[str] = []
+
+    def thinking(index: int, prompt: str) -> str:
+        seen.append(prompt)
+        if "critical reviewer" in prompt:
+            return "<think>9 + 9 = 18.</think>\nThe answer is wrong."
+        return f"<think>9 + 8 = 17.</think>\n{WRONG}"
+
+    await refine("bad", script=thinking)
+    assert f"<think>9 + 8 = 17.</think>\n{WRONG}" in seen[1]
+    assert "<think>9 + 9 = 18.</think>\nThe answer is wrong." in seen[2]
+
+
 async def test_streams_are_named_by_step_task_sample_role_and_round(refine: Run) -> None:
     await refine("bad", samples=2, step=7)
     expected = [stream_seed(5, 7, "bad", sample, role, 1, 0) for role in ("critique", "refine") for sample in (0, 1)]
