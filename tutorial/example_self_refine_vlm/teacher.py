@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from astune.refine.prompts import Message, Prompts
-from tutorial.example_self_refine_vlm.shapes import COLOURS, MOST, Problem, Scene, plural
+from astune.refine.verdict import feedback_of
+from tutorial.example_self_refine_vlm.shapes import COLOURS, FORMS, MOST, Problem, Scene, plural
 
 PROMPT_FOLDER = Path(__file__).parent / "prompts"
 ANSWER_SYSTEM = "Answer from the picture."
@@ -50,10 +51,22 @@ def ask(problem: Problem) -> list[Message]:
     ]
 
 
-def describe(problem: Problem, rng: random.Random) -> Lesson:
-    """The lesson that teaches to see: what stands in each cell."""
-    content = [{"type": "image"}, {"type": "text", "text": "Describe the picture."}]
-    return Lesson(problem, [{"role": "user", "content": content}], description(problem.scene))
+def drill(problem: Problem, rng: random.Random) -> Lesson:
+    """A lesson in which every word is earned: to see and count, or to read."""
+    return seeing(problem) if rng.random() < 0.5 else reading(problem, rng)
+
+
+def seeing(problem: Problem) -> Lesson:
+    """The lesson that teaches to see and to count."""
+    return _told(problem, "Describe the picture.", inventory(problem.scene))
+
+
+def reading(problem: Problem, rng: random.Random) -> Lesson:
+    """The lesson that teaches to read: an inventory, repeated, that has nothing to do with the picture."""
+    cells = list(problem.scene.cells)
+    rng.shuffle(cells)
+    text = inventory(Scene(tuple(cells)))
+    return _told(problem, f"Repeat: {text}", text)
 
 
 def lesson(problem: Problem, rng: random.Random) -> Lesson:
@@ -66,7 +79,7 @@ def lesson(problem: Problem, rng: random.Random) -> Lesson:
     if task == "critique":
         return Lesson(problem, prompts().critique(asked, text), critique(problem, given, rng))
     if task == "refine":
-        feedback = critique(problem, given, rng)
+        feedback = feedback_of(critique(problem, given, rng))  # the refiner is shown no more of it
         follows = problem.answer if _objects(feedback) else given
         reason = f"The feedback says {problem.answer}." if _objects(feedback) else "The feedback agrees."
         return Lesson(problem, prompts().refine(asked, text, feedback), formatted(reason, follows))
@@ -103,7 +116,13 @@ def look(problem: Problem) -> str:
 
 def description(scene: Scene) -> str:
     """What stands in each cell, row by row."""
-    return "; ".join(f"{thing.colour} {thing.form}" if thing else "nothing" for thing in scene.cells)
+    return "; ".join(f"{thing.form} {thing.colour}" if thing else "nothing" for thing in scene.cells)
+
+
+def inventory(scene: Scene) -> str:
+    """What stands in each cell, and how many there are of each colour and form."""
+    numbers = " ".join(f"{plural(trait)}: {scene.number(trait)}." for trait in COLOURS + FORMS)
+    return f"{description(scene)}. {numbers}"
 
 
 def formatted(reasoning: str, answer: str) -> str:
@@ -123,6 +142,11 @@ def with_picture(messages: list[Message], picture: Any) -> list[Message]:
 
 def _fill(part: dict[str, Any], picture: Any) -> dict[str, Any]:
     return part | {"image": picture} if part["type"] == "image" else part
+
+
+def _told(problem: Problem, task: str, text: str) -> Lesson:
+    content = [{"type": "image"}, {"type": "text", "text": task}]
+    return Lesson(problem, [{"role": "user", "content": content}], text)
 
 
 def _objects(feedback: str) -> bool:

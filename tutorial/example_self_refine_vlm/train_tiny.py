@@ -10,7 +10,7 @@ import hashlib
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,12 +28,10 @@ CACHE = Path("saved_experiments/tiny_vlm")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a tiny model is trained. First it only describes pictures: every word of that is about one cell of one, so
-    it learns to see in few steps. Then come the lessons.
-    """
+    """How a tiny model is trained: first drills, in which it learns to see, count and read; then the lessons."""
 
-    describe_steps: int = 200
-    lesson_steps: int = 800
+    drill_steps: int = 300
+    lesson_steps: int = 500
     batch: int = 32
     learning_rate: float = 3e-3
     problems: int = 8_000
@@ -59,18 +57,33 @@ def train(layout: Layout, recipe: Recipe) -> tuple[PreTrainedModel, ProcessorMix
     """A model after the recipe's steps of imitation. The same arguments give the same model."""
     rng = random.Random(recipe.seed)
     pool = shapes.problems(recipe.problems, "train", recipe.seed)
-    examples = [make(problem, rng) for problem in pool[:2000] for make in (teacher.lesson, teacher.describe)]
+    examples = [make(problem, rng) for problem in pool[:2000] for make in (teacher.lesson, teacher.drill)]
     tokenizer = tiny_vlm.build_tokenizer(_texts(examples))
     processor = tiny_vlm.build_processor(layout, tokenizer)
     torch.manual_seed(recipe.seed)
     model = tiny_vlm.build_model(layout, tokenizer).train()
-    steps = recipe.describe_steps + recipe.lesson_steps
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+
+    def lessons(step: int) -> list[Lesson]:
+        make = teacher.drill if step <= recipe.drill_steps else teacher.lesson
+        return [make(rng.choice(pool), rng) for _ in range(recipe.batch)]
+
+    imitate(model, processor, lessons, recipe.drill_steps + recipe.lesson_steps, recipe.learning_rate)
+    return model.eval(), processor
+
+
+def imitate(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    lessons: Callable[[int], Sequence[Lesson]],
+    steps: int,
+    learning_rate: float,
+) -> None:
+    """Trains ``model`` in place on ``lessons(step)`` for steps from 1."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     started = time.monotonic()
     for step in range(1, steps + 1):
-        make = teacher.describe if step <= recipe.describe_steps else teacher.lesson
-        loss = imitation_loss(model, processor, [make(rng.choice(pool), rng) for _ in range(recipe.batch)])
+        loss = imitation_loss(model, processor, lessons(step))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -78,7 +91,6 @@ def train(layout: Layout, recipe: Recipe) -> tuple[PreTrainedModel, ProcessorMix
         schedule.step()
         if step % 100 == 0:
             print(f"  step {step}/{steps}  loss {loss.item():.3f}  {time.monotonic() - started:.0f} s", flush=True)
-    return model.eval(), processor
 
 
 def imitation_loss(model: PreTrainedModel, processor: ProcessorMixin, lessons: Sequence[Lesson]) -> torch.Tensor:
