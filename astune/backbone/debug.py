@@ -98,6 +98,8 @@ def _show(console: Console, task: Task, episode: Episode) -> None:
 
 
 def _show_turn(console: Console, turn: Turn) -> None:
+    if thoughts := turn.message.get("reasoning_content"):
+        console.print(Text(f"{turn.agent:<10} <think>{thoughts}</think>"))
     console.print(Text(f"{turn.agent:<10} {turn.message.get('content') or ''}"))
     for call in turn.message.get("tool_calls", ()):
         console.print(Text(f"  call     {call['name']} [{call['status']}] {call['arguments']}"))

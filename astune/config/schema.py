@@ -107,7 +107,9 @@ class Heldout(Sources):
 class TaskReader(Sources):
     """Where training tasks, and the held-out ones, come from."""
 
-    type: ReaderType = Field("nano_gsm", description="Kind of source.")
+    type: ReaderType = Field(
+        "nano_gsm", description="Kind of source; `env_service` is known by name and refused in this version."
+    )
     heldout: Heldout = Field(Heldout(), description="Where the held-out tasks come from.")
 
 
