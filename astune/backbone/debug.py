@@ -66,7 +66,7 @@ async def _run_all(parts: RunParts, tasks: list[Task], folder: RunFolder, consol
         folder.write_episodes(0, episodes, tasks[: number + 1])
         if parts.config.tracking.report:
             write_report(folder, decode)
-        _show(console, task, episode)
+        show_episode(console, task, episode)
 
     for number, task in enumerate(tasks):
         keep_one = partial(keep, task, number)
@@ -78,7 +78,7 @@ async def _run_all(parts: RunParts, tasks: list[Task], folder: RunFolder, consol
     return episodes
 
 
-def _show(console: Console, task: Task, episode: Episode) -> None:
+def show_episode(console: Console, task: Task, episode: Episode) -> None:
     """The whole conversation in the order in which it happened, and the verdict."""
     part = "" if episode.role == "answer" else f"{episode.role} {episode.round} of "
     console.print(Rule(Text(f"{part}{task.task_id}: {outcome(episode)}"), align="left"))

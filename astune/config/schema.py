@@ -202,7 +202,9 @@ class Lora(Section):
 class Model(Section):
     """The policy."""
 
-    path: str = Field("nano", min_length=1, description="`nano` or `nano_refine` (bundled), a local folder, or a name on the hub.")
+    path: str = Field(
+        "nano", min_length=1, description="`nano` or `nano_refine` (bundled), a local folder, or a name on the hub."
+    )
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of weights and activations.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes the GPU where there is one.")
     renderer: str = Field(

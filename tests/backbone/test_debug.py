@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from astune.backbone import debug
 from astune.report.metrics import is_solved
+from astune.task_reader.types import Task
+from astune.trace import Episode, StopReason, Turn, build_trajectories
 from tests.small_run import Astuner, jsonl, tasks_from
 
 AGENTSCOPE = (
@@ -154,6 +158,14 @@ def test_a_refined_answer_is_shown_as_a_chain(astuner: Astuner) -> None:
     assert re.findall(r"^(?:(\w+) (\d) of )?nano_gsm/", out, re.MULTILINE) == [
         ("", "") if role == "answer" else (role, str(round_)) for role, round_ in one_chain * 2
     ]
+
+
+def test_thoughts_are_shown_before_what_they_led_to(capsys: pytest.CaptureFixture[str]) -> None:
+    message = {"role": "assistant", "content": "Eighteen.", "reasoning_content": "6 * 3"}
+    turn = Turn([1], [2], [-0.5], StopReason.EOS, message=message)
+    episode = Episode("t1", 0, trajectories=build_trajectories([turn])[0])
+    debug.show_episode(Console(), Task("t1", "How many?", "18"), episode)
+    assert re.findall(r"^agent +(.*)$", capsys.readouterr().out, re.MULTILINE) == ["<think>6 * 3</think>", "Eighteen."]
 
 
 def test_the_header_names_the_folder_that_is_written(astuner: Astuner) -> None:
