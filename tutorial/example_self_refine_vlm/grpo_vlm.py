@@ -67,7 +67,7 @@ def file_rows(path: Path, *, tiny: bool) -> Dataset:
     system = teacher.ANSWER_SYSTEM if tiny else REAL_SYSTEM
     if not path.is_file():
         raise TaskError(f"data file {path} does not exist")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at characters within a text
     rows = [_file_row(path, number, line, system) for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise TaskError(f"{path} holds no problem")

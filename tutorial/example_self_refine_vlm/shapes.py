@@ -37,10 +37,6 @@ class Thing:
     colour: str
     form: str
 
-    def has(self, trait: str) -> bool:
-        """Whether ``trait``, a colour or a form, is the thing's own."""
-        return trait in (self.colour, self.form)
-
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -53,9 +49,9 @@ class Scene:
         content = ",".join(f"{thing.colour} {thing.form}" if thing else "" for thing in self.cells)
         return "test" if hashlib.sha256(content.encode()).digest()[0] % _TEST_SHARE == 0 else "train"
 
-    def number(self, trait: str) -> int:
-        """How many things of ``trait`` there are."""
-        return sum(thing is not None and thing.has(trait) for thing in self.cells)
+    def number(self, colour: str | None = None) -> int:
+        """How many things there are, of ``colour`` or at all."""
+        return sum(thing is not None and colour in (None, thing.colour) for thing in self.cells)
 
     def draw(self) -> Image.Image:
         """An RGB picture of ``SIDE`` x ``SIDE`` pixels."""
@@ -69,13 +65,13 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A question about a scene. ``traits`` are the colours or forms it asks about, as the words of the question."""
+    """A question about a scene. ``choices`` are what a careless answer would be taken from."""
 
     kind: Kind
     scene: Scene
     question: str
     answer: str
-    traits: tuple[str, ...]
+    choices: tuple[str, ...]
 
 
 def problems(count: int, split: Split, seed: int, kinds: Sequence[Kind] = KINDS) -> list[Problem]:
@@ -89,44 +85,33 @@ def problems(count: int, split: Split, seed: int, kinds: Sequence[Kind] = KINDS)
     return made
 
 
-def plural(trait: str) -> str:
-    """``circle`` as ``circles``, ``red`` as ``red shapes``."""
-    return f"{trait}s" if trait in FORMS else f"{trait} shapes"
-
-
 def _count(rng: random.Random) -> Problem:
-    trait = rng.choice(COLOURS + FORMS)
     number = rng.randint(1, MOST)
-    things = [_thing(rng, trait) for _ in range(number)]
-    things += [_thing(rng, without=(trait,)) for _ in range(rng.randint(0, min(4, GRID * GRID - number)))]
-    return Problem("count", _scene(rng, things), f"How many {plural(trait)} are there?", str(number), (trait,))
+    scene = _scene(rng, [_thing(rng, rng.choice(COLOURS)) for _ in range(number)])
+    near = tuple(str(wrong) for wrong in (number - 1, number, number + 1) if 1 <= wrong <= MOST)
+    return Problem("count", scene, "How many shapes are there?", str(number), near)
 
 
 def _colour(rng: random.Random) -> Problem:
-    form = rng.choice(FORMS)
-    asked = _thing(rng, form)
-    things = [asked] + [_thing(rng, without=(form,)) for _ in range(rng.randint(2, 5))]
-    return Problem("colour", _scene(rng, things), f"What colour is the {form}?", asked.colour, (form,))
+    colour = rng.choice(COLOURS)
+    scene = _scene(rng, [_thing(rng, colour) for _ in range(rng.randint(2, MOST))])
+    return Problem("colour", scene, "What colour are the shapes?", colour, COLOURS)
 
 
 def _compare(rng: random.Random) -> Problem:
-    first, second = traits = tuple(rng.sample(rng.choice((COLOURS, FORMS)), 2))
-    few, many = sorted(rng.sample(range(MOST), 2))
+    first, second = choices = tuple(rng.sample(COLOURS, 2))
+    few, many = sorted(rng.sample(range(1, MOST), 2))
     numbers = (few, many) if rng.random() < 0.5 else (many, few)
-    things = [_thing(rng, trait, without=traits) for trait, n in zip(traits, numbers, strict=True) for _ in range(n)]
-    things += [_thing(rng, without=traits) for _ in range(rng.randint(0, 2))]
-    question = f"Are there more {plural(first)} or {plural(second)}?"
-    return Problem("compare", _scene(rng, things), question, traits[numbers[1] > numbers[0]], traits)
+    scene = _scene(rng, [_thing(rng, c) for c, n in zip(choices, numbers, strict=True) for _ in range(n)])
+    question = f"Are there more {first} or {second} shapes?"
+    return Problem("compare", scene, question, choices[numbers[1] > numbers[0]], choices)
 
 
 _MAKERS: dict[Kind, Callable[[random.Random], Problem]] = {"count": _count, "colour": _colour, "compare": _compare}
 
 
-def _thing(rng: random.Random, trait: str | None = None, without: Sequence[str] = ()) -> Thing:
-    """A random thing, of ``trait`` where one is given, else (and in its other property) without the named ones."""
-    colours = [trait] if trait in COLOURS else [colour for colour in COLOURS if colour not in without]
-    forms = [trait] if trait in FORMS else [form for form in FORMS if form not in without]
-    return Thing(rng.choice(colours), rng.choice(forms))
+def _thing(rng: random.Random, colour: str) -> Thing:
+    return Thing(colour, rng.choice(FORMS))
 
 
 def _scene(rng: random.Random, things: Sequence[Thing]) -> Scene:

@@ -28,10 +28,9 @@ CACHE = Path("saved_experiments/tiny_vlm")
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a tiny model is trained: first drills, in which it learns to see, count and read; then the lessons."""
+    """How a tiny model is trained. ``problems`` are drawn once; each lesson about one is new."""
 
-    drill_steps: int = 300
-    lesson_steps: int = 500
+    steps: int = 500
     batch: int = 32
     learning_rate: float = 3e-3
     problems: int = 8_000
@@ -57,17 +56,15 @@ def train(layout: Layout, recipe: Recipe) -> tuple[PreTrainedModel, ProcessorMix
     """A model after the recipe's steps of imitation. The same arguments give the same model."""
     rng = random.Random(recipe.seed)
     pool = shapes.problems(recipe.problems, "train", recipe.seed)
-    examples = [make(problem, rng) for problem in pool[:2000] for make in (teacher.lesson, teacher.drill)]
-    tokenizer = tiny_vlm.build_tokenizer(_texts(examples))
+    tokenizer = tiny_vlm.build_tokenizer(_texts([teacher.lesson(problem, rng) for problem in pool[:2000]]))
     processor = tiny_vlm.build_processor(layout, tokenizer)
     torch.manual_seed(recipe.seed)
     model = tiny_vlm.build_model(layout, tokenizer).train()
 
-    def lessons(step: int) -> list[Lesson]:
-        make = teacher.drill if step <= recipe.drill_steps else teacher.lesson
-        return [make(rng.choice(pool), rng) for _ in range(recipe.batch)]
+    def lessons(_: int) -> list[Lesson]:
+        return [teacher.lesson(rng.choice(pool), rng) for _ in range(recipe.batch)]
 
-    imitate(model, processor, lessons, recipe.drill_steps + recipe.lesson_steps, recipe.learning_rate)
+    imitate(model, processor, lessons, recipe.steps, recipe.learning_rate)
     return model.eval(), processor
 
 
@@ -135,10 +132,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Trains one model, or finds it trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layout", choices=LAYOUTS, default="llava")
-    parser.add_argument("--steps", type=int, default=Recipe().lesson_steps, help="of lessons (%(default)s)")
+    parser.add_argument("--steps", type=int, default=Recipe().steps)
     parser.add_argument("--cache", type=Path, default=CACHE, help="where models are kept (%(default)s)")
     options = parser.parse_args(arguments)
-    trained(options.layout, Recipe(lesson_steps=options.steps), options.cache)
+    trained(options.layout, Recipe(steps=options.steps), options.cache)
 
 
 if __name__ == "__main__":
