@@ -89,7 +89,9 @@ def _training_run(config: AstuneConfig, folder: RunFolder, parts: RunParts, task
         temperature=config.rollout.temperature,
         dropout=config.model.lora.enabled and config.model.lora.dropout > 0,
         on_update=parts.engine.weights_updated,
-        with_reference=config.refine.enabled and needs_reference(config.refine, config.trainer.beta),
+        with_reference=config.refine.enabled
+        and config.refine.train
+        and needs_reference(config.refine, config.trainer.beta),
     )
     return TrainingRun(
         config,

@@ -35,6 +35,10 @@ class Refine(Section):
     """The refine stage: each first answer is criticised and answered again, and both attempts train the policy."""
 
     enabled: bool = Field(False, description="Refine, in training and in evaluation.")
+    train: bool = Field(
+        True,
+        description="Train on what refinement samples; off trains on first answers alone and refines in evaluation.",
+    )
     credit: Literal["joint", "replace", "expert"] = Field(
         "joint",
         description="How refined samples train the policy: all attempts, each turn by itself (`joint`); the refined "

@@ -51,7 +51,7 @@ class TrainingRun:
         tasks, heldout: problems to train on, and problems to evaluate on.
         sampling: how training episodes are sampled.
         fingerprint: what must be equal when the run is continued.
-        stage: refines first answers, in training and in evaluation.
+        stage: refines first answers, in evaluation and, unless ``refine.train`` is off, in training.
     """
 
     def __init__(
@@ -130,10 +130,9 @@ class TrainingRun:
         trainer = self.config.trainer
         torch.manual_seed(stream_seed(self.config.seed, step, "torch") & 0x7FFFFFFF)
         batch = batch_of_step(self.tasks, step, trainer.prompts_per_step, self.config.seed)
+        stage = self.stage if self.config.refine.train else None
         done = await self._unless_stopped(
-            roll_out(
-                self.runner, batch, trainer.group_size, step, self.sampling, self.config.rollout.threads, self.stage
-            )
+            roll_out(self.runner, batch, trainer.group_size, step, self.sampling, self.config.rollout.threads, stage)
         )
         rolled_out = time.perf_counter()
         update = self._update(done, step)

@@ -165,3 +165,11 @@ def test_eval_refines_as_the_run_does(astuner: Astuner) -> None:
     done = astuner.evaluate(NANO_PATH, *REFINE, "evaluation.n_heldout=3", "evaluation.sampled=false")
     assert done.status == 0, done.err
     assert json.loads(done.out.splitlines()[-1])["greedy"]["refine"]["refined"] == 3
+
+
+def test_a_run_can_train_on_first_answers_and_refine_in_evaluation_alone(astuner: Astuner) -> None:
+    evaluated = ("evaluation.sampled=true", "evaluation.n_heldout=2")
+    [row] = train(astuner, "refine.train=false", *evaluated)
+    assert "refine/rows" not in row
+    assert all(evaluation.refine is not None for evaluation in astuner.run.read_evaluations())
+    assert {episode.role for episode in astuner.episodes()} == {"answer"}
