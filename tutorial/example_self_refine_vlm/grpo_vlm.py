@@ -117,7 +117,7 @@ def settings(name: str, output: Path, steps: int | None, seed: int) -> GRPOConfi
             max_steps=40 if steps is None else steps,
             per_device_train_batch_size=64,
             per_device_eval_batch_size=64,
-            max_completion_length=80,
+            max_completion_length=48,
             learning_rate=3e-4,
             lr_scheduler_type="constant",
             gradient_checkpointing=False,

@@ -17,7 +17,6 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from astune.files import atomic_path
-from astune.refine.verdict import feedback_of
 from astune.task_judge.answer_text import committed_answer
 from tutorial.example_self_refine_vlm import grpo_vlm, shapes
 from tutorial.example_self_refine_vlm.measure import Trace, traces
@@ -26,11 +25,17 @@ PICTURE = Path(__file__).parent / "samples.png"
 _RIGHT, _WRONG, _INK = "#1a7f37", "#c0392b", "#333333"
 
 
-def chosen(found: Sequence[Trace], count: int) -> list[Trace]:
-    """The first ``count`` whose first answer is wrong, the kinds of question in turn."""
-    by_kind = {kind: [t for t in found if t.problem.kind == kind and not t.chain.correct[0]] for kind in shapes.KINDS}
-    turns = [trace for group in zip(*by_kind.values(), strict=False) for trace in group]
-    return turns[:count]
+def chosen(found: Sequence[Trace], rows: int) -> list[Trace]:
+    """Wrong first answers, two a row: one that refinement corrected, one that it did not; kinds of question in turn."""
+    wrong = [trace for trace in found if not trace.chain.correct[0]]
+    corrected = _in_turn([trace for trace in wrong if trace.chain.correct[1]])
+    still_wrong = _in_turn([trace for trace in wrong if not trace.chain.correct[1]])
+    return [trace for pair in list(zip(corrected, still_wrong, strict=False))[:rows] for trace in pair]
+
+
+def _in_turn(found: Sequence[Trace]) -> list[Trace]:
+    by_kind = [[trace for trace in found if trace.problem.kind == kind] for kind in shapes.KINDS]
+    return [trace for group in zip(*by_kind, strict=False) for trace in group]
 
 
 def draw(found: Sequence[Trace], path: Path, title: str) -> None:
@@ -62,27 +67,37 @@ def _texts(axis: Axes, trace: Trace) -> None:
     blocks = [
         (f"{trace.problem.question}  [{trace.problem.answer}]", _INK, "bold"),
         (f"First: {committed_answer(trace.first) or '(none)'}", _RIGHT if first else _WRONG, "normal"),
-        (f"Critique: {feedback_of(trace.critique) or '(empty)'}", _INK, "normal"),
+        (f"Critique: {_words(trace.critique)}", _INK, "normal"),
         (f"Refined: {committed_answer(trace.refined) or '(none)'}", _RIGHT if last else _WRONG, "normal"),
     ]
     height = 0.97
     for text, colour, weight in blocks:
-        lines = textwrap.wrap(text, 46)
+        lines = textwrap.wrap(text, 52)
         axis.text(0.0, height, "\n".join(lines), color=colour, weight=weight, fontsize=10, va="top")
-        height -= 0.13 * len(lines) + 0.08
+        height -= 0.12 * len(lines) + 0.07
+
+
+def _words(critique: str) -> str:
+    """A critique on one line; what it thinks stands in parentheses."""
+    return " ".join(critique.replace("<think>", "(").replace("</think>", ")").split()) or "(empty)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Samples and draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=list(grpo_vlm.TINY), default="tiny-llava")
-    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--out", type=Path, default=PICTURE)
     options = parser.parse_args(arguments)
     model, processor = grpo_vlm.load_model(options.model)
-    found = traces(model, processor, shapes.problems(90, "test", 3), seed=0)
-    title = f"{options.model}: wrong first answers to test pictures, their critiques, and what became of them"
-    draw(chosen(found, options.count), options.out, title)
+    found = traces(model, processor, shapes.problems(150, "test", 3), seed=0)
+    wrong = [trace for trace in found if not trace.chain.correct[0]]
+    corrected = sum(bool(trace.chain.correct[1]) for trace in wrong)
+    title = (
+        f"{options.model}, before GRPO: {len(wrong)} of {len(found)} first answers are wrong; {corrected} of them are "
+        "corrected (left), the others not (right)"
+    )
+    draw(chosen(found, options.rows), options.out, title)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ CACHE = Path("saved_experiments/tiny_vlm")
 class Recipe:
     """How a tiny model is trained. ``problems`` are drawn once; each lesson about one is new."""
 
-    steps: int = 500
+    steps: int = 800
     batch: int = 32
     learning_rate: float = 3e-3
     problems: int = 8_000
