@@ -118,7 +118,12 @@ def fingerprint(config: AstuneConfig, parts: RunParts) -> dict[str, Any]:
     if not config.refine.enabled:
         values.pop("refine")
     else:
-        for name in ("gate", "score_threshold", "floor"):  # they choose among what is measured anyway
+        for name in (
+            "gate",
+            "score_threshold",
+            "score_component",
+            "floor",
+        ):  # they choose among what is measured anyway
             values["refine"].pop(name)
     threads = parts.header("").threads
     return {f"{section}": value for section, value in values.items()} | {"number of threads": threads}

@@ -9,6 +9,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from astune.config.section import FilePath, NotNegative, Section
+from astune.errors import ConfigError
+from astune.refine.credit import check_shaping
 
 
 class RefineStage(Section):
@@ -85,10 +87,15 @@ class Refine(Section):
     gate: Literal["always", "verdict", "score_threshold"] = Field(
         "always",
         description="When a refined answer takes the place of the first in what evaluation reports as gated: always, "
-        "unless the critic calls the first correct, or where the first one's reward is below `score_threshold`. "
+        "unless the critic calls the first correct, or where the first one's score is below `score_threshold`. "
         "Ungated accuracy is always reported.",
     )
-    score_threshold: float = Field(0.5, description="Reward from which the gate keeps a first answer.")
+    score_threshold: float = Field(0.5, description="Score from which the gate keeps a first answer.")
+    score_component: str | None = Field(
+        None,
+        description="Component of the judge's verdict that the gate takes as score; null is the reward, which is an "
+        "oracle where the judge knows the reference.",
+    )
     prompts: FilePath | None = Field(
         None, description="Folder with prompts of your own (critique_system.txt, ...); null takes the bundled ones."
     )
@@ -119,11 +126,10 @@ class Refine(Section):
         return self
 
     def _misfits(self) -> Iterator[str]:
-        if self.gamma * self.alpha >= 1:
-            yield (
-                f"gamma * alpha is {self.gamma * self.alpha:g}; from 1 on, failing first and correcting pays more than "
-                "being right at once: lower gamma (0 is the default) or alpha"
-            )
+        try:
+            check_shaping(self.alpha, self.gamma)
+        except ConfigError as error:
+            yield str(error)
         if self.credit != "joint" and (self.alpha or self.gamma):
             yield f"alpha and gamma belong to credit: joint, and credit is {self.credit}: leave them at 0"
         if self.critique_credit not in ("auto", "none") and (self.credit != "joint" or not self.use_critique):

@@ -20,7 +20,9 @@ def outcomes(rows: Sequence[RefinedRow], config: Refine, *, every_row: bool, res
     """Accuracies, transitions and rates of the rows; ``every_row`` says that all of them were to be refined."""
     attempts = 1 + config.max_refine_rounds
     counted = [row.outcome(attempts, every_row=every_row, critic=config.use_critique) for row in rows]
-    scores = [[_score(attempt) for attempt in row.attempts] + [-math.inf] * attempts for row in rows]
+    scores = [
+        [_score(attempt, config.score_component) for attempt in row.attempts] + [-math.inf] * attempts for row in rows
+    ]
     return measure(counted, attempts=attempts, scores=scores, threshold=config.score_threshold, resamples=resamples)
 
 
@@ -52,9 +54,11 @@ def _gated(found: RefineOutcomes, config: Refine) -> Rate | None:
     return {"always": found.ungated, "verdict": found.verdict_gated, "score_threshold": found.score_gated}[config.gate]
 
 
-def _score(attempt: Episode) -> float:
+def _score(attempt: Episode, component: str | None) -> float:
     reward = grade_of(attempt).reward
-    return -math.inf if reward is None else reward
+    if reward is None or attempt.verdict is None:
+        return -math.inf
+    return reward if component is None else attempt.verdict.components.get(component, -math.inf)
 
 
 def _costs(refined: Refined) -> dict[str, float]:

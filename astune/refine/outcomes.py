@@ -57,6 +57,21 @@ class Transitions:
         )
 
     @property
+    def total(self) -> int:
+        """All rows."""
+        return self.ic + self.ii + self.cc + self.ci
+
+    @property
+    def correct_at_t1(self) -> int:
+        """Rows whose first answer was correct."""
+        return self.cc + self.ci
+
+    @property
+    def correct_at_t2(self) -> int:
+        """Rows that are correct after refinement."""
+        return self.ic + self.cc
+
+    @property
     def corrected(self) -> Rate:
         """a = P(c|i)."""
         return Rate(self.ic, self.ic + self.ii)

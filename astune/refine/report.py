@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astune.refine.log import LogRow
+from astune.refine.outcomes import Transitions
 
 _TEXT_WIDTH = 60
 _RESULTS = {True: "✓ Correct", False: "✗ Incorrect", None: "? Not graded"}
@@ -19,37 +20,6 @@ class ExampleTrace:
     critique: str | None
     refined: str
     correct: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Transitions:
-    """How many rows went from incorrect (i) or correct (c) at t1 to which of the two at t2."""
-
-    i_to_c: int
-    i_to_i: int
-    c_to_c: int
-    c_to_i: int
-
-    @classmethod
-    def count(cls, before: Sequence[bool], after: Sequence[bool]) -> Transitions:
-        """Counts paired outcomes, row by row."""
-        pairs = list(zip(before, after, strict=True))
-        return cls(*(pairs.count(pair) for pair in ((False, True), (False, False), (True, True), (True, False))))
-
-    @property
-    def total(self) -> int:
-        """All rows."""
-        return self.i_to_c + self.i_to_i + self.c_to_c + self.c_to_i
-
-    @property
-    def correct_at_t1(self) -> int:
-        """Rows whose first answer was correct."""
-        return self.c_to_c + self.c_to_i
-
-    @property
-    def correct_at_t2(self) -> int:
-        """Rows that are correct after refinement."""
-        return self.i_to_c + self.c_to_c
 
 
 def stage_name(use_critique: bool, max_refine_rounds: int = 1) -> str:
@@ -79,7 +49,7 @@ def report_of_rows(rows: Sequence[LogRow]) -> str:
         for row in rows
         if row.was_correct_at_t1 is not None and row.is_correct_at_t2 is not None
     ]
-    transitions = Transitions.count([before for before, _ in graded], [after for _, after in graded])
+    transitions = Transitions.of([before for before, _ in graded], [after for _, after in graded])
     return batch_report(rows[0].batch, transitions, _pick(rows), ungraded=len(rows) - len(graded))
 
 
@@ -103,8 +73,8 @@ def batch_report(
         *([f"  Not graded:  {ungraded}"] if ungraded else []),
         "",
         "  Transitions:",
-        f"    i→c: {counts.i_to_c:>2}  |  i→i: {counts.i_to_i:>2}",
-        f"    c→c: {counts.c_to_c:>2}  |  c→i: {counts.c_to_i:>2}",
+        f"    i→c: {counts.ic:>2}  |  i→i: {counts.ii:>2}",
+        f"    c→c: {counts.cc:>2}  |  c→i: {counts.ci:>2}",
         *(_example(example) if example is not None else []),
     ]
     return "\n".join(lines)
@@ -136,7 +106,7 @@ def _rate(correct: int, total: int) -> str:
 def _difference(counts: Transitions) -> str:
     if not counts.total:
         return "n/a"
-    difference = counts.i_to_c - counts.c_to_i
+    difference = counts.ic - counts.ci
     sign = "📈" if difference > 0 else "📉" if difference < 0 else "➡️"
     return f"{difference / counts.total:+.2%} {sign}"
 

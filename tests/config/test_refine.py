@@ -56,7 +56,7 @@ def test_a_printed_section_reads_back_unchanged(conf: Path, tmp_path: Path) -> N
     ("overrides", "words"),
     [
         (["refine.max_refine_rounds=0"], "max_refine_rounds should be greater than or equal to 1, got 0"),
-        (["refine.alpha=2.0", "refine.gamma=0.5"], "gamma * alpha is 1; from 1 on, failing first"),
+        (["refine.alpha=2.0", "refine.gamma=0.5"], "refine.gamma * refine.alpha is 1: from 1 on, failing first"),
         (["refine.credit=replace", "refine.alpha=1.0"], "alpha and gamma belong to credit: joint"),
         (["refine.use_critique=false", "refine.critique_credit=verdict"], "use_critique is false: no critique"),
         (["refine.credit=expert", "refine.critique_credit=both"], "credit is expert: no critique is trained"),

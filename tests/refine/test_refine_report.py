@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from astune.refine.outcomes import Transitions
 from astune.refine.report import (
     ExampleTrace,
-    Transitions,
     announcement,
     batch_report,
     logged_line,
@@ -39,7 +39,7 @@ SEED_BLOCK = """\
 
 
 def test_the_block_of_the_seeds_numbers():
-    block = batch_report(1, Transitions(i_to_c=2, i_to_i=2, c_to_c=4, c_to_i=0), EXAMPLE)
+    block = batch_report(1, Transitions(ic=2, ii=2, cc=4, ci=0), EXAMPLE)
     parts = [announcement(4, use_critique=True), "", block, "", logged_line(8, "self_refine_log.jsonl")]
     assert "\n".join(parts) == SEED_BLOCK
 
