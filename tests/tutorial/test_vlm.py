@@ -282,6 +282,6 @@ def test_a_trained_model_answers_and_refinement_helps_it(layout: Layout, tmp_pat
     from tutorial.example_self_refine_vlm.measure import outcomes
 
     model, processor = train_tiny.trained(layout, cache=tmp_path)
-    measured = outcomes(model, processor, shapes.problems(150, "test", 1), seed=0)
+    measured = outcomes(model, processor, shapes.problems(300, "test", 1), seed=0)
     assert 0.4 < measured.accuracies[0].value < 0.8
     assert measured.delta.ci95[0] > 0

@@ -224,7 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"grpo_vlm: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-    print(f"Trained. Model and self_refine_log.jsonl are in {options.output}")
+    if trainer.is_world_process_zero():
+        print(f"Trained. Model and self_refine_log.jsonl are in {options.output}")
 
 
 if __name__ == "__main__":

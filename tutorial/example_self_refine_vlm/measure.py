@@ -20,10 +20,10 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from astune.files import atomic_write
-from astune.refine.credit import Chain
-from astune.refine.outcomes import RefineOutcomes
-from astune.refine.outcomes import measure as refine_outcomes
 from astune.refine.prompts import Message
+from astune.refine.training.credit import Chain
+from astune.refine.training.outcomes import RefineOutcomes
+from astune.refine.training.outcomes import measure as refine_outcomes
 from astune.refine.verdict import feedback_of, read_verdict
 from tutorial.example_self_refine_vlm import grpo_vlm, shapes, teacher
 from tutorial.example_self_refine_vlm.shapes import Problem

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from transformers import PreTrainedModel, ProcessorMixin
 
 from astune.files import atomic_folder
@@ -43,12 +44,14 @@ def trained(
     """The trained model and its processor, from ``cache`` or, the first time, trained now and kept there."""
     recipe = recipe or Recipe()
     folder = cache / f"{layout}-{_fingerprint(recipe)}"
-    if not folder.is_dir():
-        print(f"Training a tiny {layout} model from nothing into {folder} (some minutes, this once)", flush=True)
-        model, processor = train(layout, recipe)
-        with atomic_folder(folder) as scratch:
-            model.save_pretrained(scratch)
-            processor.save_pretrained(scratch)
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f".{folder.name}.lock"):  # of several processes one trains, the others wait for it
+        if not folder.is_dir():
+            print(f"Training a tiny {layout} model from nothing into {folder} (a minute or two, this once)", flush=True)
+            model, processor = train(layout, recipe)
+            with atomic_folder(folder) as scratch:
+                model.save_pretrained(scratch)
+                processor.save_pretrained(scratch)
     return tiny_vlm.load(folder, layout)
 
 
