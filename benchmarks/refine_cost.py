@@ -33,7 +33,7 @@ import torch
 
 from astune.backbone.assemble import RunParts, run_parts
 from astune.config import load_config
-from astune.refine.stage import RefineStage
+from astune.refine.training.stage import RefineStage
 from astune.report.environment import environment
 from astune.rollout.engine import LocalEngine
 from astune.task_reader.registry import read_tasks

@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from astune.files import atomic_path, atomic_write
-from astune.refine.credit import Chain, Credit, Rows, expert, joint, replace, rows_to_refine
-from astune.refine.expert_loss import ExpertWeight, expert_factor
+from astune.refine.training.credit import Chain, Credit, Rows, expert, joint, replace, rows_to_refine
+from astune.refine.training.expert_loss import ExpertWeight, expert_factor
 from astune.report.environment import environment
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from astune.config.schema import AstuneConfig
 from astune.models.load import load_policy
 from astune.proxy.server import ModelServer
 from astune.refine.prompts import Prompts
-from astune.refine.stage import RefineStage
+from astune.refine.training.stage import RefineStage
 from astune.report.console import RunHeader
 from astune.rollout.chat import ChatRenderer, pick_renderer
 from astune.rollout.engine import LocalEngine

@@ -10,7 +10,7 @@ from rich.console import Console
 from astune.backbone.assemble import RunParts, run_parts
 from astune.config.schema import AstuneConfig
 from astune.errors import CheckpointError
-from astune.refine.train_rows import needs_reference
+from astune.refine.training.train_rows import needs_reference
 from astune.report.console import ProgressTable
 from astune.report.environment import environment
 from astune.report.html import newest_chains, write_report

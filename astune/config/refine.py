@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from astune.config.section import FilePath, NotNegative, Section
 from astune.errors import ConfigError
-from astune.refine.credit import check_shaping
+from astune.refine.training.credit import check_shaping
 
 
 class RefineStage(Section):

@@ -54,7 +54,7 @@ def resolve_model_path(path: str | Path) -> Path:
     if folder.is_file():
         raise ModelError(f"model path {path} is a file: give the folder that holds config.json and the weights")
     if isinstance(path, Path) or path.startswith((".", "~", "/")) or path.count("/") != 1 or "\\" in path:
-        raise ModelError(f'model folder {path} does not exist (bundled are: {", ".join(BUNDLED)})')
+        raise ModelError(f"model folder {path} does not exist (bundled are: {', '.join(BUNDLED)})")
     return _from_hub(path)
 
 

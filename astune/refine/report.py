@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astune.refine.log import LogRow
-from astune.refine.outcomes import Transitions
+from astune.refine.training.outcomes import Transitions
 
 _TEXT_WIDTH = 60
 _RESULTS = {True: "✓ Correct", False: "✗ Incorrect", None: "? Not graded"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from astune.refine.expert_loss import RARE, ExpertWeight, expert_factor, expert_surrogate
+from astune.refine.training.expert_loss import RARE, ExpertWeight, expert_factor, expert_surrogate
 from astune.trainer.losses import (
     LossConfig,
     LossFunction,

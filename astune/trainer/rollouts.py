@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from astune.refine.metrics import evaluation_row
-from astune.refine.stage import Refined, RefineStage
+from astune.refine.training.metrics import evaluation_row
+from astune.refine.training.stage import Refined, RefineStage
 from astune.report.metrics import Evaluation, evaluate
 from astune.rollout.runner import EpisodeRunner
 from astune.rollout.types import Sampling

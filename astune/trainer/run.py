@@ -17,9 +17,9 @@ import torch
 
 from astune.config.schema import AstuneConfig
 from astune.errors import CheckpointError
-from astune.refine.metrics import batch_metrics
-from astune.refine.stage import RefineStage
-from astune.refine.train_rows import stage_of, train_batch
+from astune.refine.training.metrics import batch_metrics
+from astune.refine.training.stage import RefineStage
+from astune.refine.training.train_rows import stage_of, train_batch
 from astune.report.console import ProgressTable, StepRow
 from astune.report.metrics import Evaluation, best_score, heldout_metrics, sampled_tokens, step_metrics
 from astune.report.run_folder import RunFolder

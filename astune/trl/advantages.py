@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from astune.refine.credit import Chain, replace
+from astune.refine.training.credit import Chain, replace
 
 #: Added by TRL to each standard deviation that it divides by.
 _EPSILON = 1e-4

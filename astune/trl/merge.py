@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from astune.refine.credit import Chain
+from astune.refine.training.credit import Chain
 from astune.refine.types import History, Sample
 from astune.trl.advantages import refined_advantages
 from astune.trl.layout import Batch, NewRow, replace_rows, row_count

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from astune.refine.outcomes import Transitions
+from astune.refine.training.outcomes import Transitions
 from astune.refine.types import Grade, History
 from astune.trl.peers import Peers
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from astune.refine.outcomes import Transitions
 from astune.refine.report import (
     ExampleTrace,
     announcement,
@@ -13,6 +12,7 @@ from astune.refine.report import (
     report_of_rows,
     shortened,
 )
+from astune.refine.training.outcomes import Transitions
 
 EXAMPLE = ExampleTrace(
     "To solve this problem...", "The reasoning is correct but...", "Using the corrected approach...", True

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from astune.config.refine import Refine
-from astune.refine.metrics import evaluation_row
-from astune.refine.refined_row import RefinedRow
+from astune.refine.training.metrics import evaluation_row
+from astune.refine.training.refined_row import RefinedRow
 from astune.report.metrics import Evaluation, answers, best_score, evaluate
 from astune.report.refinement import chain_lines, choose_chains, outcome_lines, summary_lines, summary_part
 from astune.task_reader.types import Task

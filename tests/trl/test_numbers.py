@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from astune.refine.credit import Chain
+from astune.refine.training.credit import Chain
 from astune.refine.types import Grade
 from astune.trl.advantages import refined_advantages
 from astune.trl.correctness import Correctness, grades, total_rewards

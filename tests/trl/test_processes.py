@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from astune.refine.credit import Chain
+from astune.refine.training.credit import Chain
 from astune.trl.advantages import refined_advantages
 
 TIME_LIMIT = 240.0

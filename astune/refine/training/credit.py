@@ -145,7 +145,7 @@ def expert(chains: Sequence[Chain], *, per_task: int = 1) -> list[Credit]:
 
     As in Critique-GRPO (Zhang et al., 2025, arXiv:2506.03106), but the baseline is the mean reward of the on-policy
     answers alone: an expert in it would punish the answers that it came from. The loss of an expert's
-    tokens is :func:`astune.refine.expert_loss.expert_surrogate`.
+    tokens is :func:`astune.refine.training.expert_loss.expert_surrogate`.
 
     Args:
         chains: rows of any tasks.

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from astune.refine.credit import Chain, Credit, joint, replace
+from astune.refine.training.credit import Chain, Credit, joint, replace
 
 #: Logits of turn 1, of the critique given y1, and of turn 2 given (y1, c).
 ANSWER = torch.tensor([0.3, -0.2], dtype=torch.float64)

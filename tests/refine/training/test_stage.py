@@ -10,9 +10,9 @@ import pytest
 
 from astune.config.refine import Refine
 from astune.errors import ConfigError, JudgeError
-from astune.refine.metrics import batch_metrics, evaluation_row
-from astune.refine.refined_row import attempt_text
-from astune.refine.stage import Refined, RefineStage
+from astune.refine.training.metrics import batch_metrics, evaluation_row
+from astune.refine.training.refined_row import attempt_text
+from astune.refine.training.stage import Refined, RefineStage
 from astune.rollout.chat import ChatRenderer, pick_renderer
 from astune.rollout.runner import EpisodeRunner
 from astune.rollout.session import stream_seed

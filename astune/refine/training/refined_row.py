@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from astune.refine.credit import Chain
+from astune.refine.training.credit import Chain
 from astune.refine.types import Grade, History
 from astune.report.metrics import is_solved
 from astune.rollout.messages import spoken

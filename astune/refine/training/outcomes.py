@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from astune.refine.credit import Chain
+from astune.refine.training.credit import Chain
 from astune.report.statistics import PairedDifference, paired_difference, wilson_interval
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from astune.config.refine import Refine
 from astune.errors import ConfigError
 from astune.refine.batch import RefineOptions, arun_rounds, refine_rounds
-from astune.refine.credit import rows_to_refine
 from astune.refine.prompts import Message, Prompts
-from astune.refine.refined_row import RefinedRow, attempt_text, grade_of
 from astune.refine.sub_agents import SubAgents
+from astune.refine.training.credit import rows_to_refine
+from astune.refine.training.refined_row import RefinedRow, attempt_text, grade_of
 from astune.refine.types import Attempt, Grade, GradeBatch, History, Sample, SampleBatch, SampleRequest
 from astune.rollout.messages import normalise_messages
 from astune.rollout.runner import EpisodeKind, EpisodeRunner, Job

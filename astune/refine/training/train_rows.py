@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from astune.config.refine import Refine
-from astune.refine.credit import Chain, Credit, expert, joint
-from astune.refine.credit import replace as replace_credit
-from astune.refine.refined_row import RefinedRow
-from astune.refine.stages import Stage, stage_at
+from astune.refine.training.credit import Chain, Credit, expert, joint
+from astune.refine.training.credit import replace as replace_credit
+from astune.refine.training.refined_row import RefinedRow
+from astune.refine.training.schedule import Stage, stage_at
 from astune.trace import Episode, Trajectory
 from astune.trainer.batch import LossPart, TrainBatch
 from astune.trainer.expert import expert_loss

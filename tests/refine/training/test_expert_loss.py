@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astune.refine.expert_loss import expert_factor, expert_surrogate
+from astune.refine.training.expert_loss import expert_factor, expert_surrogate
 
 P_N = torch.tensor([1e-6, 0.01, 0.1, 0.5, 1.0], dtype=torch.float64)
 MU_N = torch.tensor([0.5, 0.5, 0.02, 0.5, 0.8], dtype=torch.float64)

@@ -9,8 +9,8 @@ import torch
 
 from astune.config.refine import Refine
 from astune.config.schema import Trainer
-from astune.refine.refined_row import RefinedRow
-from astune.refine.train_rows import needs_reference, stage_of, train_batch
+from astune.refine.training.refined_row import RefinedRow
+from astune.refine.training.train_rows import needs_reference, stage_of, train_batch
 from astune.trace import Episode, StopReason, Trajectory, Turn, Verdict
 from astune.trainer.batch import TrainBatch
 from astune.trainer.grpo import PolicyUpdater

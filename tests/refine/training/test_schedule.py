@@ -3,8 +3,8 @@
 import pytest
 
 from astune.errors import ConfigError
-from astune.refine.credit import Credit
-from astune.refine.stages import Stage, stage_at
+from astune.refine.training.credit import Credit
+from astune.refine.training.schedule import Stage, stage_at
 
 ANSWER, CRITIQUE, REFINE = Credit(0, "answer", 1, 1.0), Credit(0, "critique", 1, 1.0), Credit(0, "refine", 2, 1.0)
 EXPERT = Credit(0, "expert", 3, 1.0)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from astune.refine.credit import Chain
-from astune.refine.outcomes import Rate, Transitions, measure
+from astune.refine.training.credit import Chain
+from astune.refine.training.outcomes import Rate, Transitions, measure
 from astune.report.statistics import paired_difference, wilson_interval
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from astune.errors import ConfigError
-from astune.refine.credit import Chain, Credit, check_shaping, expert, joint, replace, rows_to_refine
+from astune.refine.training.credit import Chain, Credit, check_shaping, expert, joint, replace, rows_to_refine
 from astune.trainer.advantages import rloo_advantages
 
 

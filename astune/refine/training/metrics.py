@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from astune.config.refine import Refine
-from astune.refine.outcomes import Rate, RefineOutcomes, measure
-from astune.refine.refined_row import RefinedRow, grade_of
-from astune.refine.stage import Refined
+from astune.refine.training.outcomes import Rate, RefineOutcomes, measure
+from astune.refine.training.refined_row import RefinedRow, grade_of
+from astune.refine.training.stage import Refined
 from astune.trace import Episode, StopReason
 
 #: Resamples behind the interval of a training batch's delta; an evaluation's has the default.

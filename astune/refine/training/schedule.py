@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astune.errors import ConfigError
-from astune.refine.credit import Credit
+from astune.refine.training.credit import Credit
 
 
 @dataclass(frozen=True, slots=True)
