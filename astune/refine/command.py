@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from astune.refine.strategies import Setting
     from astune.refine.transport import SampledModel
 
+#: The bundled policy that criticises and refines.
+DEFAULT_MODEL = "nano_refine"
 _EPILOG = """\
 strategies:
   self_refine              answer, critique, refine, critique, refine, ...; the last attempt is the answer
@@ -28,7 +30,8 @@ strategies:
   reflexion                criticised attempts become lessons in a memory, recalled for the next one (--memory)
 
 examples:
-  astuner refine --question "A pen costs 3 euros. How much do 12 pens cost?"
+  astuner refine --question "On Sunday Lucy runs 8 miles. On 2 other days she runs 5 miles each.
+                             How many miles is that in a week?"
   astuner refine --strategy self_consistency --rounds 8 --question "..." --json
   OPENAI_API_KEY=... astuner refine --base-url http://127.0.0.1:8000/v1 --model my-model --question "..."
 """
@@ -64,7 +67,10 @@ def refine_parser() -> argparse.ArgumentParser:
 def _add_models(parser: argparse.ArgumentParser) -> None:
     models = parser.add_argument_group("models")
     models.add_argument(
-        "--model", default="nano", metavar="PATH|NAME", help="a model folder or nano; with --base-url its name there"
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="PATH|NAME",
+        help="a model folder, nano or nano_refine (default: %(default)s); with --base-url its name there",
     )
     models.add_argument("--base-url", metavar="URL", help="an OpenAI-compatible endpoint, http://HOST:PORT/v1")
     models.add_argument("--judge", metavar="PATH|NAME", help="a second model as scorer")
@@ -170,7 +176,7 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if not value >= least:
             raise ConfigError(f"--{name.replace('_', '-')} is {value}: give at least {least}")
-    if options.base_url and options.model == "nano":
+    if options.base_url and options.model == DEFAULT_MODEL:
         raise ConfigError("--base-url needs --model NAME: what the model is called there")
     if options.judge_base_url and not options.judge:
         raise ConfigError("--judge-base-url needs --judge NAME: what the judge is called there")

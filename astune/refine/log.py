@@ -19,6 +19,8 @@ from astune.refine.types import Attempt, History, Round
 
 LOG_NAME = "self_refine_log.jsonl"
 _LOCK_SECONDS = 60.0
+#: Line ends that JSON leaves as they are.
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ class RefineLog:
         """
         if not rows:
             return
-        text = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        text = "".join(_line(asdict(row)) for row in rows)
         # Half of a surrogate pair can stand in sampled text, and not in UTF-8.
         data = text.encode(errors="backslashreplace")
         with storage_errors(self.path):
@@ -161,6 +163,11 @@ class RefineLog:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row as one line, for readers that split at Unicode's line ends (``str.splitlines``), too."""
+    return json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
 
 
 def read_log(path: str | Path) -> Iterator[dict[str, Any]]:

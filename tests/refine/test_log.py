@@ -85,6 +85,12 @@ def test_no_rows_leave_no_file(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_line_ends_of_unicode_do_not_cut_a_row_for_readers_that_split_at_them(tmp_path: Path):
+    RefineLog(tmp_path / "log.jsonl").append([row_of("18\x85or\u2028not\u2029"), row_of()])
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["original"] for line in lines] == ["18\x85or\u2028not\u2029", "It is 18."]
+
+
 def test_texts_with_line_ends_and_half_characters_are_one_line_each(tmp_path: Path):
     text = "line one\nline two\u2028three \ud83d"
     RefineLog(tmp_path / "log.jsonl").append([row_of(text), row_of()])

@@ -157,7 +157,7 @@ class TestBundledModel:
     def test_the_record_holds_what_was_asked(self, tmp_path, capsys):
         refine("--strategy", "self_consistency", "--rounds", 2, "--max-tokens", 48, "--record", tmp_path / "r.json")
         about = Record.load(tmp_path / "r.json").about
-        assert (about["question"], about["strategy"], about["model"]) == (QUESTION, "self_consistency", "nano")
+        assert (about["question"], about["strategy"], about["model"]) == (QUESTION, "self_consistency", "nano_refine")
 
 
 class TestBadInput:
