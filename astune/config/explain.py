@@ -37,34 +37,47 @@ def known_keys(model: type[BaseModel] = AstuneConfig, path: KeyPath = ()) -> Ite
             yield from known_keys(section, (*path, name))
 
 
-def explain(error: ValidationError, origins: Mapping[KeyPath, str], source: str) -> str:
+def explain(
+    error: ValidationError,
+    origins: Mapping[KeyPath, str],
+    source: str,
+    *,
+    model: type[BaseModel] = AstuneConfig,
+    root: str = ROOT,
+) -> str:
     """Renders every problem as one line: origin (`file:line`), key, what is wrong, what is near.
 
     Args:
         error: What pydantic found.
         origins: Where each key was given; the nearest enclosing key's origin stands in for a missing one.
         source: The origin where not even an enclosing key was given.
+        model: The schema that was asked for, whose keys are suggested.
+        root: What stands before each key in the messages, the file's root key; empty where it has none.
     """
     order = {path: index for index, path in enumerate(origins)}
     details = sorted(error.errors(include_url=False), key=lambda detail: order.get(_given(detail["loc"], origins), -1))
-    return "\n".join(f"{origins.get(_given(d['loc'], origins), source)}: {_problem(d)}" for d in details)
+    return "\n".join(f"{origins.get(_given(d['loc'], origins), source)}: {_problem(d, model, root)}" for d in details)
 
 
-def suggestion(path: KeyPath) -> str:
+def suggestion(path: KeyPath, model: type[BaseModel] = AstuneConfig, root: str = ROOT) -> str:
     """Names the known key nearest to an unknown one."""
     section, key = tuple(part for part in path[:-1] if isinstance(part, str)), str(path[-1])
-    if key in OTHER_NAMES:
-        return f"did you mean '{ROOT}.{dotted(OTHER_NAMES[key])}'?"
-    keys = list(known_keys())
+    if model is AstuneConfig and key in OTHER_NAMES:
+        return f"did you mean '{_named(root, OTHER_NAMES[key])}'?"
+    keys = list(known_keys(model))
     siblings = [str(known[-1]) for known in keys if known[:-1] == section]
     if near := difflib.get_close_matches(key, siblings, n=1):
         return f"did you mean '{near[0]}'?"
     if elsewhere := [known for known in keys if known[-1] == key]:
-        return f"did you mean '{ROOT}.{dotted(elsewhere[0])}'?"
+        return f"did you mean '{_named(root, elsewhere[0])}'?"
     by_leaf = {str(known[-1]): known for known in keys}
     if near := difflib.get_close_matches(key, by_leaf, n=1):
-        return f"did you mean '{ROOT}.{dotted(by_leaf[near[0]])}'?"
+        return f"did you mean '{_named(root, by_leaf[near[0]])}'?"
     return f"the keys here are {', '.join(siblings)}"
+
+
+def _named(root: str, path: KeyPath) -> str:
+    return dotted((root, *path) if root else path)
 
 
 def _given(path: KeyPath, origins: Mapping[KeyPath, str]) -> KeyPath:
@@ -72,12 +85,12 @@ def _given(path: KeyPath, origins: Mapping[KeyPath, str]) -> KeyPath:
     return next((path[:length] for length in range(len(path), 0, -1) if path[:length] in origins), ())
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _problem(detail: ErrorDetails, model: type[BaseModel], root: str) -> str:
     path, given = detail["loc"], detail["input"]
-    name = dotted((ROOT, *path))
+    name = _named(root, path)
     match detail["type"]:
         case "extra_forbidden":
-            return f"unknown key '{name}'; {suggestion(path)}"
+            return f"unknown key '{name}'; {suggestion(path, model, root)}"
         case "value_error":
             return f"{name}: {detail['ctx']['error']}"
         case "model_type":
