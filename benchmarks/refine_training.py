@@ -1,8 +1,8 @@
 """Does training with refinement pay? Accuracy of first and refined answers on held-out problems, over seeds.
 
-Three policies a seed, scored on the same held-out problems with every answer refined (no gate):
-the untrained one, one trained with `credit: joint`, and one trained without refinement on as many tokens
-(prompts and completions that were sampled; the steps of the second run are derived from the first).
+On the same held-out problems, with every answer refined (no gate), a seed scores the untrained policy, one trained with
+`credit: joint` and critiques, one with `credit: joint` and no critiques, and one trained without refinement. The last
+is scored twice on its way: when it has sampled as many tokens (prompts and completions) as either of the others.
 
 python benchmarks/refine_training.py                     # three seeds
 python benchmarks/refine_training.py --seeds 1 trainer.steps=4 evaluation.n_heldout=20   # a look at it
@@ -32,6 +32,8 @@ RESULT = Path(__file__).parent / "results" / "refine_training.json"
 CONF = "tutorial/example_self_refine/self_refine.yaml"
 LIMIT_SECONDS = 3600
 MODES = ("sampled", "greedy")
+#: Runs with refinement, by name, and what sets them apart.
+VARIANTS = {"joint": (), "joint_no_critique": ("refine.use_critique=false",)}
 
 
 def train(name: str, seed: int, work: Path, overrides: Sequence[str]) -> RunFolder:
@@ -70,37 +72,33 @@ def last_step(folder: RunFolder) -> int:
 
 
 def run_seed(seed: int, work: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Trains both policies of a seed and scores all three."""
-    refined = train(f"joint_{seed}", seed, work, overrides)
-    steps = steps_of_equal_tokens(refined)
-    # Evaluated like the others, with refinement; trained on first answers alone.
-    plain = train(
-        f"plain_{seed}", seed, work, [*overrides, "refine.train=false", f"trainer.steps={steps}", "evaluation.every=0"]
-    )
-    end, plain_end = last_step(refined), last_step(plain)
-    result: dict[str, Any] = {
-        "seed": seed,
-        "tokens_joint": tokens(refined),
-        "tokens_without_refinement": tokens(plain),
-        "steps_joint": end,
-        "steps_without_refinement": plain_end,
+    """Trains all policies of a seed and scores them."""
+    refined = {
+        name: train(f"{name}_{seed}", seed, work, [*overrides, "evaluation.every=10", *differs])
+        for name, differs in VARIANTS.items()
     }
-    for mode in MODES:
-        result[mode] = {
-            "untrained_t1": solved(refined, 0, mode, 1),
-            "untrained_t2": solved(refined, 0, mode, 2),
-            "joint_t1": solved(refined, end, mode, 1),
-            "joint_t2": solved(refined, end, mode, 2),
-            "without_refinement_t1": solved(plain, plain_end, mode, 1),
-            "without_refinement_t2": solved(plain, plain_end, mode, 2),
+    result: dict[str, Any] = {"seed": seed, "runs": {}, **{mode: {} for mode in MODES}}
+    # The shorter one first: the run without refinement goes on from there.
+    for name, run in sorted(refined.items(), key=lambda item: tokens(item[1])):
+        steps = steps_of_equal_tokens(run)
+        alone = ["refine.train=false", "evaluation.every=0", f"trainer.steps={steps}"]
+        plain = train(f"plain_{seed}", seed, work, [*overrides, *alone])
+        result["runs"][name] = {
+            "steps": last_step(run),
+            "tokens": tokens(run),
+            "steps_without_refinement": steps,
+            "tokens_without_refinement": tokens(plain),
+            "curve": [row.to_row() for row in run.read_evaluations()],
         }
-    return result | {
-        "curve": [
-            {"step": row.step, "mode": row.mode, "refine": row.refine}
-            for row in refined.read_evaluations()
-            if row.refine
-        ]
-    }
+        for mode in MODES:
+            result[mode] |= {
+                "untrained_t1": solved(run, 0, mode, 1),
+                f"untrained_{name}_t2": solved(run, 0, mode, 2),
+                f"{name}_t1": solved(run, last_step(run), mode, 1),
+                f"{name}_t2": solved(run, last_step(run), mode, 2),
+                f"plain_for_{name}_t1": solved(plain, steps, mode, 1),
+            }
+    return result
 
 
 def rates(by_problem: dict[str, dict[str, bool]]) -> dict[str, Any]:
@@ -125,21 +123,22 @@ def compare(runs: Sequence[dict[str, Any]], mode: str, before: str, after: str) 
 
 def document(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Everything that is kept: rates a seed, differences over seeds."""
-    counts = ("seed", "tokens_joint", "tokens_without_refinement", "steps_joint", "steps_without_refinement", "curve")
     return {
         "environment": environment(),
         "load_average": os.getloadavg(),
         "command": f"astuner --conf {CONF} seed=K",
-        "runs": [{name: run[name] for name in counts} | {mode: rates(run[mode]) for mode in MODES} for run in runs],
+        "runs": [run | {mode: rates(run[mode]) for mode in MODES} for run in runs],
         "differences": {
-            mode: {
-                "joint_t2 - untrained_t2": compare(runs, mode, "untrained_t2", "joint_t2"),
-                "joint_t2 - without_refinement_t1": compare(runs, mode, "without_refinement_t1", "joint_t2"),
-                "joint_t2 - without_refinement_t2": compare(runs, mode, "without_refinement_t2", "joint_t2"),
-                "joint_t2 - joint_t1": compare(runs, mode, "joint_t1", "joint_t2"),
-                "joint_t1 - untrained_t1": compare(runs, mode, "untrained_t1", "joint_t1"),
+            name: {
+                mode: {
+                    "Acc@t2 - untrained Acc@t2": compare(runs, mode, f"untrained_{name}_t2", f"{name}_t2"),
+                    "Acc@t2 - Acc@t1 without refinement": compare(runs, mode, f"plain_for_{name}_t1", f"{name}_t2"),
+                    "Acc@t2 - Acc@t1": compare(runs, mode, f"{name}_t1", f"{name}_t2"),
+                    "Acc@t1 - untrained Acc@t1": compare(runs, mode, "untrained_t1", f"{name}_t1"),
+                }
+                for mode in MODES
             }
-            for mode in MODES
+            for name in VARIANTS
         },
     }
 

@@ -14,6 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURE = ROOT / "docs" / "training_step.png"
+REFINE_FIGURE = ROOT / "docs" / "images" / "refine_training.png"
+
+POLICIES = {
+    "untrained": "untrained",
+    "without_refinement": "trained without refinement, equal tokens",
+    "joint": "trained with joint",
+}
 
 INTRODUCTION = """\
 # Benchmarks
@@ -176,8 +183,113 @@ def merging() -> str:
     return "".join(parts) + "\n" + machine(document)
 
 
+def refine_training() -> str:
+    document = load("refine_training")
+    runs = document["runs"]
+    rows = []
+    for policy, name in POLICIES.items():
+        for turn, what in (("t1", "first answers"), ("t2", "refined answers")):
+            cells = [percent(run[mode][f"{policy}_{turn}"]["rate"]) for mode in ("sampled", "greedy") for run in runs]
+            rows.append([f"{name}, {what} (Acc@{turn})", *cells])
+    seeds = [f"{mode}, seed {run['seed']}" for mode in ("sampled", "greedy") for run in runs]
+    draw_refine_training(runs)
+    steps = [f"{run['steps_joint']} against {run['steps_without_refinement']}" for run in runs]
+    return (
+        "## Does training with refinement pay?\n\n`python benchmarks/refine_training.py`: `make refine`'s job, every "
+        "answer refined without a gate, on the same held-out problems before training, after training with "
+        "`credit: joint`, and after training on first answers alone with as many sampled tokens (prompts and "
+        f"completions; steps {', '.join(steps)}).\n\n"
+        + table(["accuracy", *seeds], rows)
+        + "\nDifferences in points, paired by problem over all seeds, with 95 % bootstrap intervals:\n\n"
+        + table(["difference", "sampled", "greedy"], differences(document["differences"]))
+        + "\n![Accuracy of first and refined answers, one point a seed](images/refine_training.png)\n\n"
+        + machine(document)
+    )
+
+
+def differences(found: dict[str, Any]) -> list[list[str]]:
+    """One row a comparison: its difference and interval in both modes, and the values of the seeds."""
+    rows = []
+    for name in found["sampled"]:
+        row = [f"`{name}`"]
+        for mode in ("sampled", "greedy"):
+            one = found[mode][name]
+            low, high = one["ci95"]
+            by_seed = ", ".join(f"{100 * value:+.1f}" for value in one["by_seed"])
+            row.append(f"{100 * one['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] (seeds {by_seed})")
+        rows.append(row)
+    return rows
+
+
+def draw_refine_training(runs: list[dict[str, Any]]) -> None:
+    """First and refined answers of each policy: a point a seed, a bar for their mean."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
+    colours = {"t1": "#a49e91", "t2": "#3451c7"}
+    for axis, mode in zip(axes, ("sampled", "greedy"), strict=True):
+        for place, policy in enumerate(POLICIES):
+            for shift, turn in ((-0.2, "t1"), (0.2, "t2")):
+                rates = [100 * run[mode][f"{policy}_{turn}"]["rate"] for run in runs]
+                label = {"t1": "first answers", "t2": "refined answers"}[turn] if place == 0 else None
+                axis.bar(place + shift, statistics.fmean(rates), 0.36, color=colours[turn], alpha=0.75, label=label)
+                axis.plot([place + shift] * len(rates), rates, "o", color="black", markersize=4)
+        axis.set_xticks(range(len(POLICIES)), [name.replace(", ", ",\n") for name in POLICIES.values()])
+        axis.set_title("sampled at temperature 1" if mode == "sampled" else "greedy")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("held-out problems solved, %")
+    axes[0].legend(frameon=False, loc="upper left")
+    figure.savefig(REFINE_FIGURE, dpi=120, metadata={"Software": None})
+
+
+def refine_cost() -> str:
+    document = load("refine_cost")
+    rows = []
+    for result in document["results"]:
+        row = [f"{100 * result['fraction']:g} %", f"{result['ways']['stage']['forwarded_tokens']:,}"]
+        for way, one in result["ways"].items():
+            if way != "stage":
+                low, high = one["times_the_stage_seconds_range"]
+                seconds = f"{one['times_the_stage_seconds']:.1f}x ({low:.1f} to {high:.1f})"
+                row.append(f"{one['times_the_stage_tokens']:.1f}x tokens, {seconds} seconds")
+        rows.append(row)
+    ways = [way for way in document["results"][0]["ways"] if way != "stage"]
+    batch = document["batch"]
+    return (
+        "## What a refine stage costs\n\n`python benchmarks/refine_cost.py`: one batch of "
+        f"{batch['tasks']} x {batch['group']} first answers of which a share is wrong. The stage refines the wrong "
+        "ones; its rivals refine the whole batch: in our engine with and without shared prefixes, and through "
+        "transformers' `generate`. Token counts are exact; seconds are medians of interleaved repeats, in brackets "
+        "their range. The goal was 3 times at 50 %.\n\n"
+        + table(["wrong answers", "stage, tokens forwarded", *ways], rows)
+        + "\n![Tokens and seconds over the share of wrong answers](images/refine_cost.png)\n\n"
+        + machine(document)
+    )
+
+
+ELSEWHERE = """\
+## More on refinement
+
+- Strategies at equal budgets of tokens, `python benchmarks/refine_strategies.py`: [refine.md](refine.md).
+- What each credit does to a small policy, `python benchmarks/refine_credit_toy.py`:
+  [refine_credit.md](refine_credit.md).
+"""
+
+
 def main() -> None:
-    sections = [INTRODUCTION, main_job(), training_step(), tool_call(), merging()]
+    sections = [
+        INTRODUCTION,
+        main_job(),
+        training_step(),
+        tool_call(),
+        merging(),
+        refine_training(),
+        refine_cost(),
+        ELSEWHERE,
+    ]
     PAGE.write_text("\n".join(sections), encoding="utf-8")
 
 
