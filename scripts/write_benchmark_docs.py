@@ -16,11 +16,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURE = ROOT / "docs" / "training_step.png"
 REFINE_FIGURE = ROOT / "docs" / "images" / "refine_training.png"
 
-POLICIES = {
-    "untrained": "untrained",
-    "without_refinement": "trained without refinement, equal tokens",
-    "joint": "trained with joint",
-}
+#: Runs with refinement, as they are called on the page.
+VARIANTS = {"joint": "joint, with critiques", "joint_no_critique": "joint, without critiques"}
 
 INTRODUCTION = """\
 # Benchmarks
@@ -186,32 +183,52 @@ def merging() -> str:
 def refine_training() -> str:
     document = load("refine_training")
     runs = document["runs"]
-    rows = []
-    for policy, name in POLICIES.items():
-        for turn, what in (("t1", "first answers"), ("t2", "refined answers")):
-            cells = [percent(run[mode][f"{policy}_{turn}"]["rate"]) for mode in ("sampled", "greedy") for run in runs]
-            rows.append([f"{name}, {what} (Acc@{turn})", *cells])
-    seeds = [f"{mode}, seed {run['seed']}" for mode in ("sampled", "greedy") for run in runs]
+    problems = runs[0]["sampled"]["joint_t1"]["n"]
+    parts = [
+        "## Does training with refinement pay?\n\n`python benchmarks/refine_training.py`: `make refine`'s job under "
+        f"{len(runs)} seeds. Every answer is refined, without a gate, on the same {problems} "
+        'held-out problems. "Without refinement" is trained on first answers alone until it has sampled as many tokens '
+        "(prompts and completions).\n"
+    ]
+    for name, title in VARIANTS.items():
+        steps = ", ".join(f"{r['runs'][name]['steps']} and {r['runs'][name]['steps_without_refinement']}" for r in runs)
+        parts.append(f"\n### {title}\n\nSteps with and without refinement, a seed: {steps}.\n\n")
+        parts.append(table(["accuracy", *_seeds(runs)], accuracies(runs, name)) + "\n")
+        parts.append(table(["difference, points", "sampled", "greedy"], differences(document["differences"][name])))
     draw_refine_training(runs)
-    steps = [f"{run['steps_joint']} against {run['steps_without_refinement']}" for run in runs]
     return (
-        "## Does training with refinement pay?\n\n`python benchmarks/refine_training.py`: `make refine`'s job, every "
-        "answer refined without a gate, on the same held-out problems before training, after training with "
-        "`credit: joint`, and after training on first answers alone with as many sampled tokens (prompts and "
-        f"completions; steps {', '.join(steps)}).\n\n"
-        + table(["accuracy", *seeds], rows)
-        + "\nDifferences in points, paired by problem over all seeds, with 95 % bootstrap intervals:\n\n"
-        + table(["difference", "sampled", "greedy"], differences(document["differences"]))
-        + "\n![Accuracy of first and refined answers, one point a seed](images/refine_training.png)\n\n"
+        "".join(parts)
+        + "\nDifferences are paired by problem over all seeds, with 95 % bootstrap intervals.\n\n"
+        + "![Accuracy of first and refined answers over sampled tokens](images/refine_training.png)\n\n"
+        + REFINE_READING
         + machine(document)
     )
+
+
+def _seeds(runs: list[dict[str, Any]]) -> list[str]:
+    return [f"{mode}, seed {run['seed']}" for mode in ("sampled", "greedy") for run in runs]
+
+
+def accuracies(runs: list[dict[str, Any]], name: str) -> list[list[str]]:
+    """One row a policy and attempt, one column a mode and seed."""
+    shown = {
+        "untrained, first answers": "untrained_t1",
+        "untrained, refined": f"untrained_{name}_t2",
+        "trained with refinement, first answers": f"{name}_t1",
+        "**trained with refinement, refined**": f"{name}_t2",
+        "trained without refinement, first answers": f"plain_for_{name}_t1",
+    }
+    return [
+        [label, *(percent(run[mode][key]["rate"]) for mode in ("sampled", "greedy") for run in runs)]
+        for label, key in shown.items()
+    ]
 
 
 def differences(found: dict[str, Any]) -> list[list[str]]:
     """One row a comparison: its difference and interval in both modes, and the values of the seeds."""
     rows = []
     for name in found["sampled"]:
-        row = [f"`{name}`"]
+        row = [name]
         for mode in ("sampled", "greedy"):
             one = found[mode][name]
             low, high = one["ci95"]
@@ -222,26 +239,39 @@ def differences(found: dict[str, Any]) -> list[list[str]]:
 
 
 def draw_refine_training(runs: list[dict[str, Any]]) -> None:
-    """First and refined answers of each policy: a point a seed, a bar for their mean."""
+    """Accuracy, sampled, over the tokens of each run: one line a seed; without refinement, its two measurements."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
-    colours = {"t1": "#a49e91", "t2": "#3451c7"}
-    for axis, mode in zip(axes, ("sampled", "greedy"), strict=True):
-        for place, policy in enumerate(POLICIES):
-            for shift, turn in ((-0.2, "t1"), (0.2, "t2")):
-                rates = [100 * run[mode][f"{policy}_{turn}"]["rate"] for run in runs]
-                label = {"t1": "first answers", "t2": "refined answers"}[turn] if place == 0 else None
-                axis.bar(place + shift, statistics.fmean(rates), 0.36, color=colours[turn], alpha=0.75, label=label)
-                axis.plot([place + shift] * len(rates), rates, "o", color="black", markersize=4)
-        axis.set_xticks(range(len(POLICIES)), [name.replace(", ", ",\n") for name in POLICIES.values()])
-        axis.set_title("sampled at temperature 1" if mode == "sampled" else "greedy")
+    figure, axes = pyplot.subplots(1, len(VARIANTS), figsize=(10, 3.8), sharey=True, layout="constrained")
+    for axis, (name, title) in zip(axes, VARIANTS.items(), strict=True):
+        for number, run in enumerate(runs):
+            one = run["runs"][name]
+            rows = [row for row in one["curve"] if row["mode"] == "sampled"]
+            x = [row["step"] / one["steps"] * one["tokens"] / 1000 for row in rows]
+            for key, label, colour in (
+                ("accuracy_t1", "first answers", "#a49e91"),
+                ("accuracy_t2", "refined", "#3451c7"),
+            ):
+                y = [100 * row["refine"][key] for row in rows]
+                axis.plot(x, y, "o-", markersize=3, color=colour, label=label if number == 0 else None)
+            points = [(0, "untrained_t1")]
+            points += [(run["runs"][other]["tokens_without_refinement"], f"plain_for_{other}_t1") for other in VARIANTS]
+            points = sorted(point for point in points if point[0] <= one["tokens_without_refinement"])
+            axis.plot(
+                [tokens / 1000 for tokens, _ in points],
+                [100 * run["sampled"][key]["rate"] for _, key in points],
+                "s--",
+                markersize=4,
+                color="#c2560c",
+                label="first answers, trained without refinement" if number == 0 else None,
+            )
+        axis.set(title=title, xlabel="sampled tokens in training, thousands")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("held-out problems solved, %")
-    axes[0].legend(frameon=False, loc="upper left")
+    axes[0].legend(frameon=False, fontsize=9)
     figure.savefig(REFINE_FIGURE, dpi=120, metadata={"Software": None})
 
 
@@ -269,6 +299,8 @@ def refine_cost() -> str:
         + machine(document)
     )
 
+
+REFINE_READING = """"""
 
 ELSEWHERE = """\
 ## More on refinement
