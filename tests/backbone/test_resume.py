@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,23 @@ def command(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+#: The same with direct answers that are criticised and answered again.
+REFINE = (
+    "model.path=nano_refine", "rollout.workflow=astune.workflow.direct->DirectAnswer", "refine.enabled=true",
+    "task_reader.nano_gsm.families=[running_week, profit]", "task_reader.nano_gsm.largest=40",
+    "task_reader.nano_gsm.n_train=64", "rollout.max_tokens=48",
+)  # fmt: skip
+
+
+def start(folder: Path, overrides: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
+    line = [*command(folder), *overrides]
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command(folder), stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        return subprocess.Popen(line, stdout=log, stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
 
 
-def finish(folder: Path) -> None:
-    process = start(folder)
+def finish(folder: Path, overrides: Sequence[str] = ()) -> None:
+    process = start(folder, overrides)
     try:
         assert process.wait(LIMIT_SECONDS) == 0, (folder / "log").read_text()
     finally:
@@ -51,9 +61,9 @@ def outcome(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
-def kill_when(folder: Path, reached: int, delay: float = 0.0) -> None:
+def kill_when(folder: Path, reached: int, delay: float = 0.0, overrides: Sequence[str] = ()) -> None:
     """Starts the run and kills it ``delay`` seconds after its metrics have ``reached`` rows."""
-    process = start(folder)
+    process = start(folder, overrides)
     metrics = folder / "run" / "metrics.jsonl"
     deadline = time.monotonic() + LIMIT_SECONDS
     try:
@@ -89,6 +99,13 @@ def test_killed_twice_and_started_again(uninterrupted: dict[str, bytes], tmp_pat
     kill_when(tmp_path, reached=4)
     finish(tmp_path)
     assert outcome(tmp_path) == uninterrupted
+
+
+def test_a_run_that_refines_is_killed_and_started_again(tmp_path: Path) -> None:
+    finish(tmp_path / "whole", REFINE)
+    kill_when(tmp_path / "killed", reached=3, delay=0.2, overrides=REFINE)
+    finish(tmp_path / "killed", REFINE)
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
