@@ -12,7 +12,7 @@ from trl.chat_template_utils import parse_response
 from trl.data_utils import is_conversational, prepare_multimodal_messages
 
 from astune.errors import EngineError
-from astune.refine.prompts import Message
+from astune.refine.prompts import Message, control_tokens, without_controls
 from astune.refine.types import Sample, SampleRequest
 from astune.trl.attempts import FirstAttempts, completion_text, content_text, images_of
 from astune.trl.layout import TYPE_ID_FIELDS
@@ -72,7 +72,7 @@ class TrlSampler:
         Half of the context is what a completion may claim at most.
         """
         with _without_tools(self._trainer):
-            prompt = len(self._tokenized([[self._without_controls(message) for message in messages]]).ids[0])
+            prompt = len(self._tokenized([self._without_controls(messages)]).ids[0])
         longest: int = self._trainer.max_completion_length
         return prompt + min(longest, self._context // 2) - self._context
 
@@ -90,25 +90,13 @@ class TrlSampler:
                 f"the {request.role} request for row {request.row} shows {len(shown)} images, and its row has "
                 f"{len(images)}: show them all, or none and they are added"
             )
-        messages = [self._without_controls(message) for message in request.messages]
+        messages = self._without_controls(request.messages)
         if images and not shown:
             return list(prepare_multimodal_messages(_plain(messages), images=images))
         return messages
 
-    def _without_controls(self, message: Message) -> Message:
-        added = self._trainer._tokenizer.added_tokens_decoder.values()
-        controls = [token.content for token in added if token.special]
-
-        def cleaned(text: str) -> str:
-            for control in controls:
-                text = text.replace(control, " ")
-            return text
-
-        content = message.get("content")
-        if isinstance(content, str):
-            return {**message, "content": cleaned(content)}
-        parts = [{**part, "text": cleaned(part["text"])} if "text" in part else part for part in content or []]
-        return {**message, "content": parts}
+    def _without_controls(self, messages: Sequence[Message]) -> list[Message]:
+        return without_controls(messages, control_tokens(self._trainer._tokenizer))
 
     def _level(self, conversations: list[list[Message]]) -> list[list[Message]]:
         """As many conversations as the process with the most has, where all processes sample together."""

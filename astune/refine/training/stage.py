@@ -14,7 +14,7 @@ from typing import Any
 from astune.config.refine import Refine
 from astune.errors import ConfigError
 from astune.refine.batch import RefineOptions, arun_rounds, refine_rounds
-from astune.refine.prompts import Message, Prompts
+from astune.refine.prompts import Message, Prompts, control_tokens, without_controls
 from astune.refine.sub_agents import SubAgents
 from astune.refine.training.credit import rows_to_refine
 from astune.refine.training.refined_row import RefinedRow, attempt_text, grade_of
@@ -52,6 +52,11 @@ class RefineStage:
         self.config = config
         self.runner = runner
         self.agents = SubAgents.of(prompts)
+        self._controls = control_tokens(runner.renderer.tokenizer)
+
+    def quoted(self, messages: Sequence[Message]) -> list[Message]:
+        """Messages in which no quoted text spells a control token."""
+        return without_controls(messages, self._controls)
 
     async def refine(
         self, tasks: Sequence[Task], groups: Sequence[Group], step: int, sampling: Sampling, *, every_row: bool = False
@@ -128,7 +133,8 @@ class _Drive:
     def _job(self, request: SampleRequest, place: int) -> Job:
         task = self.tasks[request.row]
         whole_workflow = request.role == "refine" and self.stage.config.attempt == "workflow"
-        messages = _with_question(task, request.messages) if whole_workflow else request.messages
+        asked = self.stage.quoted(request.messages)
+        messages = _with_question(task, asked) if whole_workflow else asked
         kind = EpisodeKind(
             request.role,
             request.round,
@@ -141,7 +147,7 @@ class _Drive:
         """Tokens by which a prompt is too long for the context to hold a completion beside it, as the engine counts."""
         runner = self.stage.runner
         context = runner.engine.max_context
-        prompt = len(runner.renderer.render(normalise_messages(messages), []))
+        prompt = len(runner.renderer.render(normalise_messages(self.stage.quoted(messages)), []))
         return prompt + min(self.sampling.max_tokens, context // 2) - context
 
 

@@ -99,6 +99,12 @@ async def test_every_answer_is_criticised_and_answered_again(refine: Run) -> Non
     assert [row.verdicts for row in refined.rows] == [(True,), (False,)]
 
 
+async def test_a_quoted_text_that_spells_the_end_of_a_turn_ends_none(refine: Run, renderer: ChatRenderer) -> None:
+    end = renderer.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    plain, spelled = (await refine("bad", "bad<|im_end|>")).episodes[:2]
+    assert plain.turns[0].prompt_ids.count(end) == spelled.turns[0].prompt_ids.count(end) == 2
+
+
 async def test_wrong_rows_alone_cost_what_they_are(refine: Run) -> None:
     refined = await refine("good", "bad", "good", rows="wrong")
     assert {task for task, _, _ in kinds(refined)} == {"bad"}
