@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from types import UnionType
 from typing import get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -23,10 +24,10 @@ def dotted(path: KeyPath) -> str:
 
 
 def section_of(model: type[BaseModel], key: str) -> type[BaseModel] | None:
-    """The section that a key holds, or holds a list of; None for other values."""
+    """The section that a key holds, may hold, or holds a list of; None for other values."""
     annotation = model.model_fields[key].annotation
-    inner = get_args(annotation)[0] if get_origin(annotation) is list else annotation
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    inner = get_args(annotation) if get_origin(annotation) in (list, UnionType) else (annotation,)
+    return next((part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)), None)
 
 
 def known_keys(model: type[BaseModel] = AstuneConfig, path: KeyPath = ()) -> Iterator[KeyPath]:
