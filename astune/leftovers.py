@@ -32,9 +32,14 @@ class Ended:
     owner: int
 
 
+def own_mark() -> str:
+    """The value of ``MARK`` that names this process."""
+    return f"{os.getpid()}:{birth(os.getpid())}:{_namespace()}"
+
+
 def mark_children() -> None:
     """Marks every process that this one starts from now on (those that inherit its environment)."""
-    os.environ[MARK] = f"{os.getpid()}:{_birth(os.getpid())}:{_namespace()}"
+    os.environ[MARK] = own_mark()
 
 
 def end_leftovers(pattern: str, patience: float = 3.0) -> list[Ended]:
@@ -71,7 +76,7 @@ def end_leftovers(pattern: str, patience: float = 3.0) -> list[Ended]:
 def _wait(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:
     """Waits for the processes to end; returns those that still run."""
     deadline = time.monotonic() + seconds
-    while (alive := [process for process in processes if _birth(process.pid)]) and time.monotonic() < deadline:
+    while (alive := [process for process in processes if birth(process.pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)
     return alive
 
@@ -84,14 +89,14 @@ def _dead_owner(process: psutil.Process) -> int | None:
     if mark is None or mark[3] != _namespace():
         return None
     owner = int(mark[1])
-    return None if _birth(owner) == mark[2] else owner
+    return None if birth(owner) == mark[2] else owner
 
 
 def _names(process: psutil.Process) -> set[str]:
     return {process.name(), *(Path(word).name for word in process.cmdline()[:3])}
 
 
-def _birth(pid: int) -> str | None:
+def birth(pid: int) -> str | None:
     """When a process started, in a form that clock changes don't touch; None when it has ended."""
     if sys.platform == "linux":
         try:

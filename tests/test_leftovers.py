@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from astune.errors import UserError
-from astune.leftovers import MARK, _birth, _namespace, end_leftovers
+from astune.leftovers import MARK, _namespace, birth, end_leftovers
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
@@ -52,7 +52,7 @@ def start(script: Path):
 def dead_mark() -> str:
     """The mark of a run that has ended."""
     run = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    mark = f"{run.pid}:{_birth(run.pid)}:{_namespace()}"
+    mark = f"{run.pid}:{birth(run.pid)}:{_namespace()}"
     run.communicate(b"\n")
     return mark
 
@@ -60,14 +60,14 @@ def dead_mark() -> str:
 def live_mark() -> str:
     """The mark of a run that goes on: this process."""
     pid = psutil.Process().pid
-    return f"{pid}:{_birth(pid)}:{_namespace()}"
+    return f"{pid}:{birth(pid)}:{_namespace()}"
 
 
 def test_a_child_of_a_killed_run_is_ended(script):
     run = subprocess.run([sys.executable, "-c", RUN, str(script)], capture_output=True, text=True, check=True)
     orphan = int(run.stdout)
     assert [ended.pid for ended in end_leftovers(script.stem)] == [orphan]
-    assert _birth(orphan) is None
+    assert birth(orphan) is None
 
 
 def test_what_was_ended_is_told(start, script, dead_mark):

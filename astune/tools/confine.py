@@ -88,15 +88,24 @@ def confine(confinement: Confinement) -> None:
     _lower({"RLIMIT_NOFILE": (_MAX_FILES,) * 2, "RLIMIT_CORE": (0, 0)})
     if not _LINUX:
         return
-    _drop_capabilities()
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_SET_DUMPABLE, 0)
+    give_up_privileges()
     die_with_parent(confinement.parent)
     if confinement.ruleset is not None:
         landlock.enter(confinement.ruleset)
-        program = seccomp.build(os.getpid())
-        fprog = seccomp.SockFprog(len(program) // 8, program)
-        _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
+        filter_calls(seccomp.build(os.getpid()))
+
+
+def give_up_privileges() -> None:
+    """No capabilities, none from programmes that it runs, and no look into this process for others. Raises OSError."""
+    _drop_capabilities()
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def filter_calls(program: bytes) -> None:
+    """Enters a seccomp program, for good; needs no-new-privs. Raises OSError."""
+    fprog = seccomp.SockFprog(len(program) // 8, program)
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
 
 
 def set_limits(confinement: Confinement, limits: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE, _IOCTL = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 #: Highest known file-system right of each ABI, as a bit count.
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 
@@ -35,19 +36,29 @@ def abi_version() -> int:
     return _syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
 
 
-def make_ruleset(readable: Iterable[str], devices: Iterable[str]) -> int:
+def make_ruleset(
+    readable: Iterable[str],
+    devices: Iterable[str],
+    *,
+    writable: Iterable[str] = (),
+    execute: bool = False,
+    tcp: bool = False,
+) -> int:
     """A ruleset (file descriptor): reads beneath ``readable``, reads and writes of ``devices``, nothing else.
 
-    TCP, abstract sockets and signals to outside are refused too where the kernel's ABI has them.
-    Paths that do not exist are left out.
+    ``writable`` adds all rights beneath its paths, ``execute`` the right to run what is readable, ``tcp`` leaves
+    TCP to others (a network namespace). Abstract sockets and signals to outside are refused, as is TCP, where the
+    kernel's ABI has them. Paths that do not exist are left out.
     """
     abi = abi_version()
     fs = (1 << _FS_RIGHTS[min(abi, 5)]) - 1
-    attributes = struct.pack("QQQ", fs, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0)
+    attributes = struct.pack("QQQ", fs, 0b11 if abi >= 4 and not tcp else 0, 0b11 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     for path in readable:
-        _allow(ruleset, path, (_READ_FILE | _READ_DIR) & fs)
+        _allow(ruleset, path, (_READ_FILE | _READ_DIR | (_EXECUTE if execute else 0)) & fs)
+    for path in writable:
+        _allow(ruleset, path, fs)
     for path in devices:
         _allow(ruleset, path, (_READ_FILE | _WRITE_FILE) & fs)
     return ruleset
@@ -60,7 +71,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         return
     try:
         if not Path(path).is_dir():
-            rights &= ~_READ_DIR
+            rights &= _OF_FILES
         _syscall(_ADD_RULE, ruleset, 1, struct.pack("=Qi", rights, fd), 0)
     finally:
         os.close(fd)

@@ -1,7 +1,9 @@
 """System call numbers that sandboxed code may use, for each supported machine.
 
-Only what CPython, numpy and sympy need to compute and print. Whatever is not listed is refused by
-:mod:`astune.tools.seccomp`. Source: Linux ``asm/unistd_64.h`` and ``asm-generic/unistd.h``.
+``X86_64`` and ``AARCH64``: what CPython, numpy and sympy need to compute and print; for one sandboxed call whatever
+is not listed is refused by :mod:`astune.tools.seccomp`. The ``JOB_`` tables are the reverse: what a job of many
+processes is refused, and the three calls (socket, clone, clone3)
+of which it is refused some. Source: Linux ``asm/unistd_64.h`` and ``asm-generic/unistd.h``.
 """
 
 from __future__ import annotations
@@ -190,5 +192,67 @@ AARCH64: dict[str, int] = {
     "prctl": 167,
     "prlimit64": 261,
     "clone": 220,
+    "clone3": 435,
+}
+
+JOB_X86_64: dict[str, int] = {
+    "mount": 165,
+    "umount2": 166,
+    "pivot_root": 155,
+    "unshare": 272,
+    "setns": 308,
+    "bpf": 321,
+    "perf_event_open": 298,
+    "userfaultfd": 323,
+    "keyctl": 250,
+    "add_key": 248,
+    "request_key": 249,
+    "kexec_load": 246,
+    "kexec_file_load": 320,
+    "init_module": 175,
+    "finit_module": 313,
+    "delete_module": 176,
+    "open_by_handle_at": 304,
+    "socket": 41,
+    "clone": 56,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "mount_setattr": 442,
+    "io_uring_setup": 425,
+    "clone3": 435,
+}
+
+JOB_AARCH64: dict[str, int] = {
+    "mount": 40,
+    "umount2": 39,
+    "pivot_root": 41,
+    "unshare": 97,
+    "setns": 268,
+    "bpf": 280,
+    "perf_event_open": 241,
+    "userfaultfd": 282,
+    "keyctl": 219,
+    "add_key": 217,
+    "request_key": 218,
+    "kexec_load": 104,
+    "kexec_file_load": 294,
+    "init_module": 105,
+    "finit_module": 273,
+    "delete_module": 106,
+    "open_by_handle_at": 265,
+    "socket": 198,
+    "clone": 220,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "mount_setattr": 442,
+    "io_uring_setup": 425,
     "clone3": 435,
 }
