@@ -9,11 +9,12 @@ from autorl_bench.store.errors import (
     TransitionError,
     UnknownRecord,
 )
-from autorl_bench.store.states import JobState, QueryState, Role, RunState, SubmissionState, Track
+from autorl_bench.store.states import ExperimentState, JobState, QueryState, Role, RunState, SubmissionState, Track
 from autorl_bench.store.store import Store, Transaction, open_store
 
 __all__ = [
     "Conflict",
+    "ExperimentState",
     "JobState",
     "LeaseLost",
     "LimitReached",

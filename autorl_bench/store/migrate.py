@@ -76,9 +76,15 @@ def _check(tables: set[str], connection: Connection | None, url: URL) -> None:
 
 
 def _check_references(connection: Connection, url: URL) -> None:
-    """Refuses an upgrade that left a row referring to nothing: SQLite doesn't look while tables are rewritten."""
-    if connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
-        raise StoreError(f"store {shown(url)}: the upgrade would lose rows, so nothing was changed; please report it")
+    """Refuses to go on with rows that refer to nothing: SQLite doesn't look while tables are written anew."""
+    if connection.dialect.name != "sqlite":
+        return
+    found = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if found is not None:
+        raise StoreError(
+            f"store {shown(url)}: after the upgrade, rows of {found[0]} would refer to nothing (of {found[2]}); "
+            "nothing was changed: restore a copy, or begin a new store"
+        )
 
 
 def _first_line(error: SQLAlchemyError) -> str:

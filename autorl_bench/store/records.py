@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from autorl_bench.store.states import JobState, QueryState, Role, RunState, SubmissionState, Track
+from autorl_bench.store.states import ExperimentState, JobState, QueryState, Role, RunState, SubmissionState, Track
 from autorl_bench.store.tables import Base
 from autorl_bench.types import Evaluation, Flag, Reason
 
@@ -113,6 +113,7 @@ class DevQuery:
     state: QueryState
     reasons: tuple[Reason, ...]
     evaluation_id: int | None
+    experiment_id: int | None
     created: float
 
 
@@ -186,3 +187,33 @@ class Event:
     what: str
     detail: Mapping[str, Any]
     created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What an agent believes would help, in its own words; ``number`` counts a run's from 1."""
+
+    id: int
+    run_id: str
+    number: int
+    statement: str
+    reason: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """How an agent tried a hypothesis. ``claimed_score`` is its word; what was measured is in its dev queries."""
+
+    id: int
+    run_id: str
+    hypothesis_id: int
+    number: int
+    recipe: Mapping[str, Any]
+    code_path: str | None
+    log_path: str | None
+    state: ExperimentState
+    claimed_score: float | None
+    feedback: str
+    created: float
+    ended: float | None

@@ -69,6 +69,14 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class ExperimentState(StrEnum):
+    """Where an agent's experiment is, by its own account."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
 class Track(StrEnum):
     """What is evaluated: the model that the submitted code trains anew, or the submitted weights."""
 

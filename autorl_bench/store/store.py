@@ -17,6 +17,7 @@ from autorl_bench.store.database import Clock, make_engine, reader, server_time,
 from autorl_bench.store.errors import Conflict, RecordError, StoreError
 from autorl_bench.store.ledger import Ledger
 from autorl_bench.store.migrate import migrate
+from autorl_bench.store.notebook import Notebook
 from autorl_bench.store.queue import Queue
 from autorl_bench.store.results import Results
 from autorl_bench.store.runs import Runs
@@ -49,6 +50,11 @@ class Transaction:
     def queue(self) -> Queue:
         """Jobs for workers."""
         return Queue(self.session, self.now)
+
+    @property
+    def notebook(self) -> Notebook:
+        """What agents say they tried."""
+        return Notebook(self.session, self.now)
 
     @property
     def ledger(self) -> Ledger:

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from autorl_bench.store.errors import Conflict, LimitReached, TransitionError, UnknownRecord
+from autorl_bench.store.notebook import Notebook
 from autorl_bench.store.records import DevQuery, Submission, as_record, reasons_json, reasons_of
 from autorl_bench.store.runs import lock_run, move
 from autorl_bench.store.states import QueryState, RunState, SubmissionState
@@ -122,14 +123,16 @@ class Submissions:
         row = self.session.scalars(query).one_or_none()
         return None if row is None else _submission(row)
 
-    def ask_dev(self, run_id: str, *, key: str, model_digest: str, limit: int) -> DevQuery:
+    def ask_dev(
+        self, run_id: str, *, key: str, model_digest: str, limit: int, experiment_id: int | None = None
+    ) -> DevQuery:
         """Records a question for the dev score; the same ``key`` again is the same question.
 
-        Questions that our side failed to answer don't count.
+        Questions that our side failed to answer don't count. ``experiment_id`` is what the agent asks it for.
 
         Raises:
             LimitReached: the run has asked ``limit`` already.
-            Conflict: ``key`` was used for another model.
+            Conflict: ``key`` was used for another model, or the experiment is another run's.
             TransitionError: the run is not running.
         """
         _running(self.session, run_id)
@@ -142,8 +145,10 @@ class Submissions:
         spent = sum(query.state != QueryState.INFRASTRUCTURE for query in queries)
         if spent >= limit:
             raise LimitReached(f"run {run_id} has asked {spent} of {limit} dev queries; no more are allowed")
+        if experiment_id is not None and Notebook(self.session, self.now).experiment(experiment_id).run_id != run_id:
+            raise Conflict(f"experiment {experiment_id} is not of run {run_id}")
         row = DevQueryRow(run_id=run_id, key=key, model_digest=model_digest, created=self.now)
-        row.state, row.reasons = QueryState.OPEN, []
+        row.state, row.reasons, row.experiment_id = QueryState.OPEN, [], experiment_id
         self.session.add(row)
         self.session.flush()
         return _query(row)

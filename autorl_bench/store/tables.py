@@ -13,7 +13,7 @@ from sqlalchemy import CheckConstraint as Check
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from autorl_bench.store.columns import CleanText, Json, Short, state_column
-from autorl_bench.store.states import JobState, QueryState, Role, RunState, SubmissionState, Track
+from autorl_bench.store.states import ExperimentState, JobState, QueryState, Role, RunState, SubmissionState, Track
 
 #: Every constraint has a name, so that a migration can speak of it.
 NAMES = {
@@ -40,6 +40,7 @@ class Base(DeclarativeBase):
         SubmissionState: state_column(SubmissionState),
         QueryState: state_column(QueryState),
         JobState: state_column(JobState),
+        ExperimentState: state_column(ExperimentState),
         Track: state_column(Track),
         Role: state_column(Role),
     }
@@ -167,6 +168,7 @@ class DevQueryRow(Base):
     state: Mapped[QueryState]
     reasons: Mapped[list[Any]] = mapped_column(Json)
     evaluation_id: Mapped[int | None] = mapped_column(Number, ForeignKey("evaluations.id"))
+    experiment_id: Mapped[int | None] = mapped_column(Number, ForeignKey("experiments.id"))
     created: Mapped[float]
 
 
@@ -239,3 +241,35 @@ class EventRow(Base):
     what: Mapped[str] = mapped_column(Short(64))
     detail: Mapped[dict[str, Any]]
     created: Mapped[float]
+
+
+class HypothesisRow(Base):
+    """What an agent believes would help; its own words, not checked by anyone."""
+
+    __tablename__ = "hypotheses"
+    __table_args__ = (UniqueConstraint("run_id", "number"),)
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    run_id: Mapped[str] = _run(index=False)
+    number: Mapped[int]
+    statement: Mapped[str]
+    reason: Mapped[str]
+    created: Mapped[float]
+
+
+class ExperimentRow(Base):
+    """How an agent tried a hypothesis, and what it says came out."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (UniqueConstraint("run_id", "number"),)
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    run_id: Mapped[str] = _run(index=False)
+    hypothesis_id: Mapped[int] = mapped_column(Number, ForeignKey("hypotheses.id"))
+    number: Mapped[int]
+    recipe: Mapped[dict[str, Any]]
+    code_path: Mapped[str | None]
+    log_path: Mapped[str | None]
+    state: Mapped[ExperimentState]
+    claimed_score: Mapped[float | None]
+    feedback: Mapped[str]
+    created: Mapped[float]
+    ended: Mapped[float | None]

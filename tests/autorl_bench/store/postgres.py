@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own: made and started in a temporary folder, reached through a socket, gone afterwards."""
+"""A PostgreSQL server of one's own: made in a temporary folder, reached through a socket, gone afterwards."""
 
 from __future__ import annotations
 

@@ -1,0 +1,17 @@
+INSERT INTO scenarios VALUES ('s', 'nano_gsm', '{"metric":"accuracy"}', 1.5);
+INSERT INTO agents VALUES ('a', 'rdagent', '{}', 1.5);
+INSERT INTO runs (id, scenario_digest, agent_digest, track, seed, budget, isolation, state, reasons, token_hash, created, started) VALUES ('old', 's', 'a', 'weights', 1, '{"wall_seconds":600}', 'sandbox', 'evaluating', '[]', NULL, 2.5, 3.5);
+INSERT INTO submissions (run_id, number, digest, path, size, final, state, reasons, report, created) VALUES ('old', 1, 'd', 'vault/d', 1000, true, 'scored', '[]', '{"provenance":{"rank":8}}', 4.5);
+INSERT INTO evaluations (run_id, submission_id, role, split, model_digest, log_path, seconds, created) VALUES ('old', 1, 'final', 'test', 'd', 'log/a.eval', 2.5, 5.5);
+INSERT INTO items VALUES (1, 0, 'item-0', true, 'The answer is 4.', 10, false);
+INSERT INTO items VALUES (1, 1, 'item-1', NULL, '', 99, true);
+UPDATE runs SET state = 'scored', final_evaluation_id = 1, ended = 6.5;
+INSERT INTO evaluations (run_id, submission_id, role, split, model_digest, log_path, seconds, created) VALUES ('old', NULL, 'dev', 'dev', 'd', NULL, 1.5, 4.0);
+INSERT INTO items VALUES (2, 0, 'dev-0', false, '5', 3, false);
+INSERT INTO dev_queries (run_id, key, model_digest, state, reasons, evaluation_id, created) VALUES ('old', 'k', 'd', 'answered', '[]', 2, 3.75);
+INSERT INTO jobs (run_id, kind, key, payload, state, attempts, max_attempts, available, lease, lease_expires, worker, result, error, created, ended) VALUES ('old', 'grade', 'k', '{"n":1}', 'done', 2, 3, 4.5, NULL, NULL, 'w', '{}', 'out of memory', 4.5, 6.5);
+INSERT INTO jobs (run_id, kind, key, payload, state, attempts, max_attempts, available, lease, lease_expires, worker, result, error, created, ended) VALUES ('old', 'twin', 'l', '{"n":2}', 'waiting', 0, 3, 4.5, NULL, NULL, NULL, '{}', NULL, 4.5, NULL);
+INSERT INTO lanes VALUES ('old', 2);
+INSERT INTO flags (run_id, code, message, evidence, created) VALUES ('old', 'sibling', 'nearer to another model', '{"distance":0.5}', 6.5);
+INSERT INTO meter_samples (run_id, wall_seconds, cpu_seconds, gpu_seconds, peak_memory, disk, agent_tokens, created) VALUES ('old', 60.5, 100.5, 0, 2000000000000, 5, 7, 6.5);
+INSERT INTO events (run_id, actor, what, detail, created) VALUES ('old', 'grader', 'run.state', '{"to":"scored"}', 6.5);
