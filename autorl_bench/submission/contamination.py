@@ -34,6 +34,7 @@ GAP_Z = 3.0
 
 _READABLE = bytes(range(32, 127)) + b"\t\n\r"
 _LEAST_READABLE = 0.6
+_LONGEST_WORD = 1000
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 
 
@@ -132,8 +133,8 @@ def scan_workspace(
     coverage = Coverage()
     places = []
     for path, pieces in read_workspace(workspace, limits or ScanLimits(), coverage):
-        haystack.start_file()
-        if sum(map(haystack.take, pieces)):  # not any(): every piece is to be read
+        # A sum, not any(): every piece is to be read.
+        if sum(map(haystack.take, pieces)) + haystack.end_file():
             places.append(path)
     return Overlap(_group(test, needles), _group(twin, needles), len(haystack.canaries_found), tuple(places), coverage)
 
@@ -154,10 +155,15 @@ class _Haystack:
         self._canaries = canaries
         self._canary_overlap = max(map(len, canaries), default=0)
         self.canaries_found: set[bytes] = set()
-        self.start_file()
+        self._forget()
 
-    def start_file(self) -> None:
-        """Forgets the end of the file before."""
+    def end_file(self) -> bool:
+        """Searches what was held back, and forgets the file; returns as :meth:`take`."""
+        found = self._search_both(self._word)
+        self._forget()
+        return found
+
+    def _forget(self) -> None:
         self._last = b""
         self._word = b""
         self._plain = self._unescaped = np.empty(0, dtype=np.uint64)
@@ -170,6 +176,9 @@ class _Haystack:
         if len(piece.translate(None, _READABLE)) > (1 - _LEAST_READABLE) * len(piece) and not _is_text(piece):
             return False  # weights: numbers, not words
         text, self._word = _split_last_word(self._word + piece)
+        return self._search_both(text)
+
+    def _search_both(self, text: bytes) -> bool:
         self._plain, found = self._search(self._plain, text)
         # JSON writes a line break as \n, which would stick to the next word; LaTeX means its backslashes.
         self._unescaped, more = self._search(self._unescaped, _ESCAPE.sub(_unescape, text))
@@ -190,7 +199,7 @@ def _is_text(piece: bytes) -> bool:
 def _split_last_word(text: bytes) -> tuple[bytes, bytes]:
     """The text up to the last blank, and the rest, unless that is longer than any word."""
     cut = max(text.rfind(b" "), text.rfind(b"\n")) + 1
-    return (text[:cut], text[cut:]) if cut > 0 and len(text) - cut < 1000 else (text, b"")
+    return (text[:cut], text[cut:]) if len(text) - cut < _LONGEST_WORD else (text, b"")
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:

@@ -32,8 +32,9 @@ class TensorChange:
     """How one tensor differs from the base's.
 
     ``relative`` is ||submitted - base|| / ||base|| (Frobenius; None where the base is zero and the change is not).
-    ``rank`` is the numerical rank of the difference of a matrix, counted up to 64 (then "64 or more"); None for
-    vectors. Both are taken after rounding the base to the submitted type, so that saving in bfloat16 is no change.
+    ``rank`` is the numerical rank of a matrix's difference: the directions that stand out from rounding, counted up
+    to 64 (then "64 or more"); None for vectors. Both are taken after rounding the base to the submitted type, so that
+    saving in bfloat16 is no change.
     """
 
     name: str
@@ -143,7 +144,7 @@ def _change(name: str, submitted: Tensor, base: Tensor) -> tuple[TensorChange, t
         if sketch and squared_change:
             sketch.add(difference)
     norm = math.sqrt(squared_base)
-    rank = sketch.rank(4 * _ROUNDOFF[submitted.dtype] * norm) if sketch else None
+    rank = sketch.rank(_ROUNDOFF[submitted.dtype] * norm) if sketch else None
     change = TensorChange(name, base.elements, _ratio(math.sqrt(squared_change), norm), rank)
     return change, (squared_change, squared_base)
 

@@ -5,7 +5,7 @@ import socket
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autorl_bench.submission.paths import open_file, open_folder, parts_inside
@@ -18,6 +18,7 @@ PATHS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(PATHS)
 def test_whatever_the_path_it_is_refused_or_stays_below_the_workspace(path):
     try:
@@ -60,6 +61,7 @@ def test_each_wrong_path_has_its_reason(path, code):
     assert refused.value.code == code
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2), st.sampled_from(["file", "absolute", "up"]))
 def test_a_link_anywhere_on_the_way_is_refused(tmp_path_factory, depth, kind):
     workspace = tmp_path_factory.mktemp("workspace")
