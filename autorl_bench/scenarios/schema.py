@@ -45,7 +45,7 @@ class Source(Section):
     type: Literal["generator", "files"]
     generator: str | None = Field(
         None,
-        description="A bundled name (nano_gsm, countdown, python_function, reasoning_gym), module->Class, or file.py->Class "
+        description="nano_gsm, countdown, python_function, reasoning_gym; or module->Class, or file.py->Class "
         "beside the YAML.",
     )
     arguments: dict[str, Any] = Field({}, description="Keyword arguments of the generator.")

@@ -53,7 +53,9 @@ def _refusal(node: ast.AST) -> str | None:
             return next((f"import {n.name}" for n in names if n.name not in _WHOLE), None)
         case ast.ImportFrom(module=module, names=names, level=level):
             known = IMPORTS.get(module or "", frozenset()) if level == 0 else frozenset()
-            return next((f"from {module} import {n.name}" for n in names if n.name not in known), None)
+            return next(
+                (f"from {'.' * level}{module or ''} import {n.name}" for n in names if n.name not in known), None
+            )
         case ast.Name(id=name) if name.startswith("_") and name != "_":
             return f"the name {name}"
         case ast.Attribute(attr=name) if name.startswith("_") or name in _FRAMES:

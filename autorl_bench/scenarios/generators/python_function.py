@@ -29,16 +29,17 @@ _SOURCES = (
 )
 _FILTERS = (
     _Part("take all", "", lambda x, _: True),
-    _Part("keep those above {k}", " if x > {k}", lambda x, k: x > k, range(1, 21)),
-    _Part("keep those below {k}", " if x < {k}", lambda x, k: x < k, range(2, 22)),
+    _Part("keep those above {k}", " if x > {k}", lambda x, k: x > k, range(1, 31)),
+    _Part("keep those below {k}", " if x < {k}", lambda x, k: x < k, range(2, 32)),
     _Part("keep the even ones", " if x % 2 == 0", lambda x, _: x % 2 == 0),
     _Part("keep the odd ones", " if x % 2 == 1", lambda x, _: x % 2 == 1),
-    _Part("keep multiples of {k}", " if x % {k} == 0", lambda x, k: x % k == 0, range(3, 10)),
+    _Part("keep multiples of {k}", " if x % {k} == 0", lambda x, k: x % k == 0, range(3, 13)),
 )
 _CHANGES = (
     _Part("", "x", lambda x, _: x),
-    _Part("add {k} to each", "x + {k}", lambda x, k: x + k, range(1, 21)),
-    _Part("multiply each by {k}", "x * {k}", lambda x, k: x * k, range(2, 13)),
+    _Part("add {k} to each", "x + {k}", lambda x, k: x + k, range(1, 41)),
+    _Part("take {k} from each", "x - {k}", lambda x, k: x - k, range(1, 41)),
+    _Part("multiply each by {k}", "x * {k}", lambda x, k: x * k, range(2, 22)),
     _Part("square each", "x * x", lambda x, _: x * x),
 )
 _GATHERINGS = (
@@ -72,8 +73,8 @@ class PythonFunctions:
 
 
 def _draw_part(rng: Random, parts: tuple[_Part, ...]) -> tuple[_Part, int]:
-    """Draws a step and its number, each step as often as the root of the numbers that it may have."""
-    part = rng.choices(parts, weights=[len(part.ks) ** 0.5 for part in parts])[0]
+    """Draws a step and its number, with a weight between that of a step and that of its numbers."""
+    part = rng.choices(parts, weights=[len(part.ks) ** 0.8 for part in parts])[0]
     return part, rng.choice(part.ks)
 
 
