@@ -1,0 +1,15 @@
+"""Long jobs that nobody trusts (an agent, submitted training code), under a budget."""
+
+from autorl_bench.jobs.local import LocalJobRunner, python_paths
+from autorl_bench.jobs.types import Endpoint, JobLimits, JobRecord, JobRunner, JobSpec, JobStop
+
+__all__ = [
+    "Endpoint",
+    "JobLimits",
+    "JobRecord",
+    "JobRunner",
+    "JobSpec",
+    "JobStop",
+    "LocalJobRunner",
+    "python_paths",
+]
