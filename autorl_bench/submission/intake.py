@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,13 +149,20 @@ def _copy(folder: int, name: str, expected: _State, target: Path) -> CopiedFile:
         if _State.of(os.fstat(source)) != expected:
             raise SubmissionRefused(Invalid.CHANGED_WHILE_COPIED, f"{name} was replaced or written to")
         left = expected.size
-        with target.open("xb", buffering=0) as copy:
+        with storage_errors(target):
+            copy = target.open("xb")
+        try:
             while left and (chunk := os.read(source, min(_CHUNK, left))):
                 digest.update(chunk)
+                left -= len(chunk)
                 with storage_errors(target):
                     copy.write(chunk)
-                left -= len(chunk)
+                    copy.flush()
             os.fchmod(copy.fileno(), 0o444)
+        finally:
+            # Each piece was flushed, so that closing has nothing to write; after a failed flush it fails once more.
+            with suppress(OSError):
+                copy.close()
         if left or _State.of(os.fstat(source)) != expected:
             raise SubmissionRefused(Invalid.CHANGED_WHILE_COPIED, f"{name} was written to")
     return CopiedFile(name, expected.size, digest.hexdigest())

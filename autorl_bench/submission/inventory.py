@@ -49,11 +49,12 @@ def role_of(name: str) -> Role:
         raise SubmissionRefused(Invalid.PICKLE, f"{shown} is (or may be) a pickle")
     if suffix in _CODE:
         raise SubmissionRefused(Invalid.CODE, f"{shown} is code")
-    if suffix == ".safetensors" and not _PLAIN.fullmatch(name):
+    weights = name.endswith(".safetensors")
+    if weights and not _PLAIN.fullmatch(name):
         raise SubmissionRefused(
             Invalid.BAD_PATH, f"{shown} has characters other than letters, digits, '_', '.' and '-'"
         )
-    if suffix == ".safetensors" or name in {CONFIG_FILE, INDEX_FILE}:
+    if weights or name in {CONFIG_FILE, INDEX_FILE}:
         return Role.MODEL
     return Role.IGNORED
 

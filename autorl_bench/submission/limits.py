@@ -22,5 +22,5 @@ class Limits(Section):
     files: Count = 200
     total_bytes: Count | None = None
     json_bytes: Count = 4 * 2**20
-    header_bytes: Count = 16 * 2**20
+    header_bytes: Count = 4 * 2**20
     ignored_config_keys: tuple[str, ...] = ()

@@ -126,7 +126,7 @@ def _ours(folder: Path, limits: Limits) -> Tensors:
 
 
 def _assemble(copied: Copied, tensors: Tensors, base: Path, vault: Path) -> Path:
-    """The folder to evaluate: the submitted weights under fresh names and index, everything else from the base."""
+    """The folder to evaluate: the submitted weights with an index written anew, everything else from the base."""
     target = vault / _MODELS / f"{copied.sha256}-{_digest_of_base(base)}"
     if target.is_dir():
         return target

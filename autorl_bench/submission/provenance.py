@@ -137,7 +137,7 @@ def _change(name: str, submitted: Tensor, base: Tensor) -> tuple[TensorChange, t
     piece = sketch.piece if sketch else 2**20
     squared_change = squared_base = 0.0
     for new, old in zip(submitted.pieces(piece), base.pieces(piece), strict=True):
-        rounded = old.to(new.dtype).double()
+        rounded = _rounded(old, new)
         difference = new.double() - rounded
         squared_change += float(difference.square().sum())
         squared_base += float(rounded.square().sum())
@@ -147,6 +147,11 @@ def _change(name: str, submitted: Tensor, base: Tensor) -> tuple[TensorChange, t
     rank = sketch.rank(_ROUNDOFF[submitted.dtype] * norm) if sketch else None
     change = TensorChange(name, base.elements, _ratio(math.sqrt(squared_change), norm), rank)
     return change, (squared_change, squared_base)
+
+
+def _rounded(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """What ``values`` would be if they were saved in the type of ``like`` (its largest number where they exceed it)."""
+    return values.to(like.dtype).nan_to_num().double()
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -197,8 +202,8 @@ def _distance(model: str, submitted: Tensors, base: Tensors, sibling: Tensors) -
     to_sibling = to_base = between = product = 0.0
     for name in shared:
         for new, old, other in zip(submitted[name].pieces(), base[name].pieces(), sibling[name].pieces(), strict=True):
-            rounded = old.to(new.dtype).double()
-            change, direction = new.double() - rounded, other.to(new.dtype).double() - rounded
+            rounded = _rounded(old, new)
+            change, direction = new.double() - rounded, _rounded(other, new) - rounded
             to_base += float(change.square().sum())
             between += float(direction.square().sum())
             product += float(change @ direction)

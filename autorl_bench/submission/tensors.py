@@ -107,6 +107,9 @@ def _check_index(index: Path, by_file: Mapping[str, Tensors]) -> None:
         weight_map = parse_object(index.read_bytes()).get("weight_map")
     except ValueError as error:
         raise SubmissionRefused(Invalid.BAD_INDEX, f"{INDEX_FILE} cannot be read: {error}") from error
+    if len(by_file) > 1 and WEIGHTS_FILE in by_file:
+        # Loaders would take that file for the whole model.
+        raise SubmissionRefused(Invalid.BAD_INDEX, f"There are {WEIGHTS_FILE} and {INDEX_FILE} with other shards")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
         raise SubmissionRefused(Invalid.BAD_INDEX, f"{INDEX_FILE} has no weight_map from tensors to files")
     if missing := sorted(set(weight_map.values()) - set(by_file)):

@@ -253,6 +253,17 @@ def test_a_link_to_the_base_models_weights_is_refused(arena):
     assert arena.refusal() == "link"
 
 
+def test_a_weights_file_that_loaders_would_take_for_the_whole_is_refused(arena):
+    state = load_file(arena.model / "model.safetensors")
+    names = sorted(state)
+    parts = {"model.safetensors": names[:5], "x.safetensors": names[5:]}
+    for file, held in parts.items():
+        save_file({name: state[name] for name in held}, arena.model / file)
+    weight_map = {name: file for file, held in parts.items() for name in held}
+    (arena.model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert arena.refusal() == "bad_index"
+
+
 def test_a_hard_link_to_other_weights_is_refused(arena, tmp_path):
     shutil.copy(NANO_PATH / "model.safetensors", tmp_path / "hidden.safetensors")
     (arena.model / "model.safetensors").unlink()

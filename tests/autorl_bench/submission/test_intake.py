@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import subprocess
 import sys
 
@@ -198,6 +199,23 @@ def test_a_vault_that_cannot_be_written_is_a_failure_of_ours(folder):
     (folder.parents[1] / "vault").write_text("a file")
     with pytest.raises(CheckpointError, match="vault"):
         _take(folder)
+
+
+def test_a_disk_that_fills_up_is_a_failure_of_ours_and_nothing_is_published(folder):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(CheckpointError, match="no space"):
+            _take(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (folder.parents[1] / "vault").iterdir()] == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_the_grader_may_not_read_is_refused(folder):
+    (folder / "model.safetensors").chmod(0)
+    assert _refused(folder) == "unreadable"
 
 
 def test_what_a_dead_grader_left_is_removed_and_what_was_published_stays(folder):
