@@ -28,11 +28,11 @@ def missing(scenario: Scenario, roots: Roots) -> list[Missing]:
     """What has to be fetched before the scenario can run; empty where everything is there or can be made."""
     found = []
     if scenario.base_model.how is not None and not _is_model(folder := roots.public / scenario.base_model_path):
-        found.append(Missing(folder, scenario.base_model.how))
+        found.append(Missing(folder, roots.fill(scenario.base_model.how)))
     files = scenario.source.files
     for file in (files.train, files.test) if files is not None else ():
         if not (path := roots.vault / file.path).is_file():
-            found.append(Missing(path, file.how))
+            found.append(Missing(path, roots.fill(file.how)))
     return found
 
 

@@ -21,7 +21,7 @@ class DataFile(Section):
     """A JSONL or Parquet file of the vault: the grader's folder, which no agent can read."""
 
     path: str = Field(description="The file, relative to the vault.")
-    how: str = Field(min_length=1, description="How to get the file where it is not there: a command or an address.")
+    how: str = Field(min_length=1, description="How to get the file: a command or an address. {vault} is filled in.")
     sha256: Sha256 | None = Field(None, description="Hash that the file must have; null takes any.")
     question_key: str = Field("question", description="Field that holds the problem.")
     answer_key: str = Field("answer", description="Field that holds the reference, GSM8K's `#### 18` form too.")
@@ -152,7 +152,7 @@ class BaseModelFiles(Section):
     """Where the base model comes from."""
 
     bundled: str | None = Field(None, description="Name of a policy that comes with the package (nano, nano_refine).")
-    how: str | None = Field(None, description="How to get the folder where it is not there: a command or an address.")
+    how: str | None = Field(None, description="How to get the folder: a command or an address. {public} is filled in.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -29,6 +29,10 @@ class Roots:
     public: Path
     vault: Path
 
+    def fill(self, how: str) -> str:
+        """A scenario's ``how`` with the folders in place of ``{public}`` and ``{vault}``."""
+        return how.replace("{public}", str(self.public)).replace("{vault}", str(self.vault))
+
 
 def new_run_seed() -> int:
     """A seed for one run's hidden items: 128 random bits, because the generators are public."""
@@ -129,9 +133,11 @@ def _read(file: DataFile, roots: Roots) -> dict[str, Problem]:
     """The file's problems by key; of records with the same question the first counts."""
     path = roots.vault / file.path
     if not path.is_file():
-        raise TaskError(f"{path}: no such file. Get it: {file.how}")
+        raise TaskError(f"{path}: no such file. Get it: {roots.fill(file.how)}")
     if file.sha256 is not None and (found := hash_of(path)) != file.sha256:
-        raise TaskError(f"{path}: its SHA-256 is {found}, not {file.sha256}: another version. Get it: {file.how}")
+        raise TaskError(
+            f"{path}: its SHA-256 is {found}, not {file.sha256}: another version. Get it: {roots.fill(file.how)}"
+        )
     problems: dict[str, Problem] = {}
     for task in read_dataset_file(path, question_key=file.question_key, answer_key=file.answer_key):
         problem = _from_task(task)

@@ -23,6 +23,12 @@ def test_gsm8k_says_which_files_are_missing_and_how_to_get_each(roots: Roots):
     assert not roots.public.exists()
 
 
+def test_the_commands_that_get_gsm8k_name_the_files_that_are_missing(roots: Roots):
+    lacking = missing(ScenarioRegistry().get("gsm8k"), roots)
+    assert [str(entry.path) in entry.how for entry in lacking] == [True, True, True]
+    assert not [entry.how for entry in lacking if "{" in entry.how]
+
+
 def test_a_folder_without_weights_is_no_base_model(roots: Roots):
     folder = roots.public / "assets/models/Qwen2.5-3B-Instruct"
     folder.mkdir(parents=True)

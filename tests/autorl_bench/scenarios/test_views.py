@@ -23,7 +23,7 @@ def test_details_tell_no_seed_and_no_held_out_problem(scenario_id, roots: Roots)
 
 def test_details_tell_no_file_of_the_vault():
     told = json.dumps(details(ScenarioRegistry().get("gsm8k")))
-    assert "test.jsonl" not in told and "VAULT" not in told
+    assert "test.jsonl" not in told and "vault" not in told
 
 
 def test_details_tell_what_an_agent_has_to_know():
