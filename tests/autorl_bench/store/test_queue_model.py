@@ -58,6 +58,8 @@ class QueueMachine(RuleBasedStateMachine):
                 tx.session.execute(table.delete())
             for run_id in RUNS:
                 new_run(tx, run_id)
+        self.enqueue(RUNS[0], "1", 3)
+        self.enqueue(RUNS[1], "1", 2)
 
     @rule(run_id=st.sampled_from(RUNS), key=st.sampled_from("12345"), max_attempts=st.integers(1, 3))
     def enqueue(self, run_id: str, key: str, max_attempts: int):
@@ -122,6 +124,11 @@ class QueueMachine(RuleBasedStateMachine):
         if job:
             job.state, job.attempts, job.available = JobState.WAITING, job.attempts - 1, self.clock.now
 
+    @rule(lease=leases)
+    def complete_too_late(self, lease: Lease):
+        self.clock.now += SECONDS
+        self.complete(lease)
+
     @rule()
     def bury(self):
         with self.store.write() as tx:
@@ -156,6 +163,6 @@ def seen(job: Job) -> tuple[str, JobState, int, int]:
 
 def test_the_queue_does_what_its_model_does(store: Store, clock: Clock):
     limits = settings(
-        max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
     run_state_machine_as_test(lambda: QueueMachine(store, clock), settings=limits)
