@@ -63,10 +63,11 @@ class Meter:
         """The tree's processes with their births; zombies, which use nothing, are left out."""
         return {pid: stat.birth for pid, stat in self._members().items()}
 
-    def sample(self, memory_limit: int, disk: bool) -> Usage:
+    def sample(self, memory_limit: int, process_limit: int, disk: bool) -> Usage:
         """Measures now, and returns the totals and peaks so far.
 
-        The resident sizes overstate what forks share, so that beyond ``memory_limit`` they are measured exactly.
+        The resident sizes overstate what forks share, so that beyond ``memory_limit`` they are measured exactly;
+        not with more processes than ``process_limit``, where that would take long and decides nothing any more.
 
         Raises:
             OSError: ``disk`` and a writable folder that cannot be measured (its rights, its depth).
@@ -76,6 +77,8 @@ class Meter:
         members = {pid: stat for pid, stat in everyone.items() if self._root is not None or pid != 1}
         self.processes = len(members)
         self.memory = sum(stat.resident for stat in members.values())
+        if self.processes > process_limit:
+            return self._update(self._cpu(everyone))
         if self.memory > memory_limit:
             self.memory = sum(self._proportional(pid, stat) for pid, stat in members.items())
         if disk:

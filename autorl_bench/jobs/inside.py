@@ -30,6 +30,8 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 #: A namespace's process ids are bounded above by this plus so many tasks (threads count) for each allowed process.
 _RESERVED_TASKS, _TASKS_A_PROCESS = 301, 16
 _MAX_FILES = 65536
+#: The keeper must get a processor even when the job's processes want all of them.
+_NICER = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ def start(plan: Plan, control: socket.socket, keeper: int, stdout: int, stderr: 
     try:
         confine.die_with_parent(keeper)
         os.setsid()
+        os.nice(_NICER)
         _streams(stdout, stderr)
         if plan.kernel:
             _stem(plan, control)

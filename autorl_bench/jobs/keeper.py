@@ -138,7 +138,7 @@ class Keeper:
         while self._stop is None:
             look = time.monotonic() >= next_disk
             try:
-                usage = meter.sample(limits.memory, disk=look)
+                usage = meter.sample(limits.memory, limits.processes, disk=look)
             except OSError:  # it made a folder that cannot be measured: it may hold anything
                 self._decide(JobStop.DISK)
                 return
@@ -202,8 +202,8 @@ def _exceeded(meter: Meter, usage: Usage, limits: JobLimits) -> JobStop | None:
     checks = {
         JobStop.WALL: usage.wall_seconds >= limits.wall_seconds,
         JobStop.CPU: usage.cpu_seconds > limits.cpu_seconds,
-        JobStop.MEMORY: meter.memory > limits.memory,
         JobStop.PROCESSES: meter.processes > limits.processes,
+        JobStop.MEMORY: meter.memory > limits.memory,
         JobStop.DISK: meter.disk > limits.disk,
     }
     return next((stop for stop, reached in checks.items() if reached), None)
