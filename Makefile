@@ -1,6 +1,6 @@
 # train   set up, then train the bundled math agent      make train ARGS="trainer.steps=20 seed=1"
 # refine  set up, then train answers and second attempts  make refine ARGS="refine.credit=replace name=replace"
-# test    set up, then run the tests                     make test PYTEST_ARGS="tests/config -x"
+# test    set up, then run the tests, two at a time      make test PYTEST_ARGS="tests/config -x -n 0"
 # lint    set up, then ruff and the type checker
 # clean   remove caches and the virtual environment (runs in saved_experiments/ stay)
 
@@ -26,7 +26,7 @@ refine: $(RUN_READY)
 	@$(BIN)/astuner --conf tutorial/example_self_refine/self_refine.yaml --backbone local $(ARGS)
 
 test: $(DEV_READY)
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n 2 $(PYTEST_ARGS)
 
 test-slow: $(DEV_READY)
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

@@ -14,9 +14,9 @@ _NOT = r"(?:\bnot|n['’]t)"
 
 #: Praise in the form of a denial: to be taken out before faults are looked for.
 _NO_FAULT = re.compile(
-    r"\b(?:no|not any|without(?: any)?|free (?:of|from)|(?:not|n['’]t) (?:find|see|contain|have)(?: any)?) "
-    r"(?:\w+ ){0,2}?(?:errors?|mistakes?|flaws?|issues?|problems?)\b"
-    r"|\b(?:not|n['’]t|nothing(?: is)?) (?:incorrect|wrong)\b",
+    rf"(?:\b(?:no|without(?: any)?|free (?:of|from))|{_NOT}(?: (?:find|see|contain|have|make))?(?: any)?) "
+    r"(?:\w+ ){0,2}?(?:errors?|mistakes?|flaws?)\b"
+    rf"|(?:{_NOT}|\bnothing(?: is)?) (?:incorrect|wrong)\b",
     re.IGNORECASE,
 )
 _FAULT = re.compile(

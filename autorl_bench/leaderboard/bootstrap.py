@@ -158,7 +158,8 @@ def _crossed_variance(table: Floats) -> tuple[float, float]:
 
 def _combine(between: float, noise: float, items: float, seeds: int, item_freedom: int) -> tuple[float, float]:
     """``max(V_A - V_E, 0) + V_B`` and its Welch-Satterthwaite degrees of freedom."""
-    if between <= noise:
+    # Equal but for rounding counts as equal: the degrees of freedom jump there.
+    if between <= noise or math.isclose(between, noise, rel_tol=1e-9):
         return items, float(max(item_freedom, 1))
     rest = items - noise
     variance = between + rest

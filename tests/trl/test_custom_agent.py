@@ -15,7 +15,6 @@ from astune.refine.agents import register_agent
 from tests.trl.conftest import Trainers, first_batch
 
 
-@register_agent("custom")
 class MyCustomSamplingAgent:
     """Refines in one stage, on the full batch: what the interface's document shows."""
 
@@ -64,6 +63,7 @@ class MyCustomSamplingAgent:
 
 
 def test_the_custom_agent_runs_as_written(text_trainer: Trainers, tmp_path: Path) -> None:
+    register_agent("custom")(MyCustomSamplingAgent)
     trainer = text_trainer(agent_type="custom")
     trainer.train()
     logged = [json.loads(line) for line in (tmp_path / "self_refine_log.jsonl").read_text().splitlines()]

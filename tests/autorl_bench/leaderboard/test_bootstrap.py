@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autorl_bench.leaderboard.bootstrap import resample, resample_jointly, student_quantile
@@ -98,6 +98,7 @@ def test_the_interval_holds_the_mean_and_repeats_with_its_seed(design, seed):
 
 @settings(max_examples=60, deadline=None)
 @given(any_design)
+@example(([np.full(3, -100.0), np.array([-100.0, -100.0, 0.0])], True))
 def test_a_shift_of_all_items_shifts_the_interval(design):
     runs, crossed = design
     before = resample(runs, crossed=crossed, resamples=200).estimate()
