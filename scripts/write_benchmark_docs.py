@@ -303,7 +303,7 @@ def refine_cost() -> str:
 REFINE_READING = """\
 What the numbers say. Training the second attempt pays at once: its flaw is that it often does not calculate, and a
 refined answer that calculates step by step solves what a terse first answer can't. Without critiques, it ends far
-above one that was trained on first answers for as many tokens. With critiques it rises nearly as far above the untrained
+above one trained on first answers for as many tokens. With critiques it rises nearly as far above the untrained
 policy's refined answers, but slower, and a step samples 1.7 times as many tokens. By then the policy without refinement
 has begun to calculate step by step in its first answers, too; where it does, it is level or ahead. Accuracy@t1 under
 `joint` hardly moves: at equal tokens it has trained on a fraction of the first answers.
