@@ -29,7 +29,7 @@ test: $(DEV_READY)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 $(PYTEST_ARGS)
 
 test-slow: $(DEV_READY)
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m slow -n 2 $(PYTEST_ARGS)
 
 lint: $(DEV_READY)
 	$(BIN)/ruff check .
