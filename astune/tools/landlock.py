@@ -40,14 +40,15 @@ def make_ruleset(
     readable: Iterable[str],
     devices: Iterable[str],
     *,
+    listable: Iterable[str] = (),
     writable: Iterable[str] = (),
     execute: bool = False,
     tcp: bool = False,
 ) -> int:
     """A ruleset (file descriptor): reads beneath ``readable``, reads and writes of ``devices``, nothing else.
 
-    ``writable`` adds all rights beneath its paths, ``execute`` the right to run what is readable, ``tcp`` leaves
-    TCP to others (a network namespace). Abstract sockets and signals to outside are refused, as is TCP, where the
+    ``listable`` shows the names beneath its paths and no content, ``writable`` adds all rights beneath its paths,
+    ``execute`` the right to run what is readable, ``tcp`` leaves TCP to others (a network namespace). Abstract sockets and signals to outside are refused, as is TCP, where the
     kernel's ABI has them. Paths that do not exist are left out.
     """
     abi = abi_version()
@@ -57,6 +58,8 @@ def make_ruleset(
     ruleset = _syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(size), 0)
     for path in readable:
         _allow(ruleset, path, (_READ_FILE | _READ_DIR | (_EXECUTE if execute else 0)) & fs)
+    for path in listable:
+        _allow(ruleset, path, _READ_DIR)
     for path in writable:
         _allow(ruleset, path, fs)
     for path in devices:

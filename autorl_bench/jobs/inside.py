@@ -98,7 +98,9 @@ def _init(plan: Plan, control: socket.socket) -> None:
     confine.give_up_privileges()
     writable = (*plan.view.writable, "/tmp", "/dev/shm")  # noqa: S108  the job's own
     readable = (*root.SYSTEM, *root.OWN_FILES, *plan.view.readable, "/proc")
-    landlock.enter(landlock.make_ruleset(readable, root.DEVICES, writable=writable, execute=True, tcp=True))
+    # Names may be seen everywhere: this root has only what the job may see, and an import looks for its packages.
+    rules = landlock.make_ruleset(readable, root.DEVICES, listable=("/",), writable=writable, execute=True, tcp=True)
+    landlock.enter(rules)
     confine.filter_calls(seccomp.build_for_job())
     _await_go(control, [proc, *(listener.fileno() for listener in listeners)])
     os.close(proc)
