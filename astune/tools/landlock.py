@@ -48,8 +48,9 @@ def make_ruleset(
     """A ruleset (file descriptor): reads beneath ``readable``, reads and writes of ``devices``, nothing else.
 
     ``listable`` shows the names beneath its paths and no content, ``writable`` adds all rights beneath its paths,
-    ``execute`` the right to run what is readable, ``tcp`` leaves TCP to others (a network namespace). Abstract sockets and signals to outside are refused, as is TCP, where the
-    kernel's ABI has them. Paths that do not exist are left out.
+    ``execute`` the right to run what is readable, ``tcp`` leaves TCP to others (a network namespace). Abstract sockets
+    and signals to outside are refused, as is TCP, where the kernel's ABI has them. Paths that do not exist are left
+    out.
     """
     abi = abi_version()
     fs = (1 << _FS_RIGHTS[min(abi, 5)]) - 1
