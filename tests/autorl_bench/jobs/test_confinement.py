@@ -1,5 +1,6 @@
 """What a job sees and reaches: what its specification names, and nothing else."""
 
+import ast
 import dataclasses
 import os
 import socket
@@ -211,3 +212,13 @@ def test_confinement_needs_no_rights(kernel_runner):
 def test_a_malformed_specification_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         JobSpec(**{"command": ("true",), "workspace": Path("/workspace"), **change})
+
+
+async def test_a_job_imports_the_library_and_sees_no_neighbours_of_it(kernel_runner, place):
+    script = "import astune, os\nprint(sorted(os.listdir(os.path.dirname(astune.__path__[0]))))"
+    command = (sys.executable, "-c", script)
+    spec = dataclasses.replace(place.spec(""), command=command)
+    await kernel_runner.run(spec, place.folder)
+    names = ast.literal_eval(place.stdout)
+    assert "astune" in names
+    assert "tests" not in names
