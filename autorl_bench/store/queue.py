@@ -130,6 +130,14 @@ class Queue:
             buried.append(self._end(row, JobState.FAILED))
         return buried
 
+    def give_up(self, worker: str) -> int:
+        """Ends the leases of a worker that is known to be dead, so that nobody waits for them to expire."""
+        held = select(JobRow).where(JobRow.state == JobState.LEASED, JobRow.worker == worker)
+        rows = self.session.scalars(held.with_for_update()).all()
+        for row in rows:
+            row.lease_expires = self.now
+        return len(rows)
+
     def cancel(self, run_id: str) -> list[Job]:
         """Ends all open jobs of a run; who holds a lease on one has lost it."""
         jobs = select(JobRow).where(JobRow.run_id == run_id, JobRow.state.in_(_OPEN))

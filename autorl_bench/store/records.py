@@ -51,7 +51,10 @@ class AgentVersion:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One agent's attempt at one scenario. ``reasons`` say why it ended without a score."""
+    """One agent's attempt at one scenario. ``reasons`` say why it ended without a score.
+
+    Runs of equal ``draw`` and seed are tested on the same hidden items, so that they can be compared item by item.
+    """
 
     id: str
     scenario: str
@@ -60,6 +63,7 @@ class Run:
     agent_digest: str
     track: Track
     seed: int
+    draw: str
     budget: Mapping[str, Any]
     isolation: str
     state: RunState

@@ -20,10 +20,11 @@ from autorl_bench.types import Evaluation, ItemResult, Split
 #: The split that each role is measured on.
 SPLIT_OF: dict[Role, Split] = {
     Role.BASELINE: "test",
+    Role.DEV_BASELINE: "dev",
     Role.DEV: "dev",
     Role.FINAL: "test",
     Role.TWIN: "twin",
-    Role.REPLAY: "test",
+    Role.CLAIMED: "test",
 }
 
 
@@ -45,7 +46,7 @@ class Results:
         seconds: float,
         submission_id: int | None = None,
     ) -> EvaluationRecord:
-        """Writes an evaluation that decides no state: a baseline, a twin, a replay.
+        """Writes an evaluation that decides no state: a baseline, a twin, claimed weights.
 
         ``n_items`` is the size of the split: fewer results, or one item twice, are no evaluation of it.
 

@@ -78,10 +78,12 @@ class Runs:
         budget: Mapping[str, Any],
         isolation: str,
         run_id: str | None = None,
+        draw: str | None = None,
     ) -> tuple[Run, str]:
         """A new run and its token, which is not kept and cannot be read again.
 
-        ``run_id`` names folders; by default ``{scenario}_{date}-{time}-{4 hex digits}``.
+        ``run_id`` names folders; by default ``{scenario}_{date}-{time}-{4 hex digits}``. ``draw`` is by default the
+        run's own.
 
         Raises:
             Conflict: ``run_id`` is taken.
@@ -92,6 +94,7 @@ class Runs:
             raise RecordError(f"run id {chosen!r}: letters, digits, '_', '.' and '-' only, at most 120 characters")
         token = new_token(chosen)
         values = {"track": track, "seed": seed, "budget": dict(budget), "isolation": isolation, "reasons": []}
+        values["draw"] = chosen if draw is None else draw
         digests = {"scenario_digest": scenario.digest, "agent_digest": agent.digest, "token_hash": token_hash(token)}
         state = {"state": RunState.CREATED, "created": self.now}
         if insert_if_absent(self.session, RunRow, id=chosen, **values, **digests, **state) is None:

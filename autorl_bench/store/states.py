@@ -85,13 +85,18 @@ class Track(StrEnum):
 
 
 class Role(StrEnum):
-    """What an evaluation is for. Each but ``DEV`` happens at most once a run: the test is opened once."""
+    """What an evaluation is for. Each but ``DEV`` happens at most once a run: the test is opened once.
+
+    ``BASELINE`` and ``DEV_BASELINE`` are of the base model. ``CLAIMED`` is of weights that came along with code that is
+    replayed: the score is the replayed model's.
+    """
 
     BASELINE = "baseline"
+    DEV_BASELINE = "dev_baseline"
     DEV = "dev"
     FINAL = "final"
     TWIN = "twin"
-    REPLAY = "replay"
+    CLAIMED = "claimed"
 
 
 def check_run_transition(run_id: str, now: RunState, to: RunState) -> None:

@@ -80,6 +80,7 @@ class RunRow(Base):
     agent_digest: Mapped[str] = mapped_column(Short(64), ForeignKey("agents.digest"))
     track: Mapped[Track]
     seed: Mapped[int] = mapped_column(BigInteger)
+    draw: Mapped[str] = mapped_column(Short(120), server_default="")
     budget: Mapped[dict[str, Any]]
     isolation: Mapped[str]
     state: Mapped[RunState]

@@ -68,7 +68,7 @@ def test_every_job_ends_exactly_once_though_workers_are_killed(url: str):
     try:
         for n in range(N_KILLS):
             victim = workers.pop(0)
-            assert victim.stdout is not None and victim.stdout.readline()  # it has taken a job
+            assert victim.stdout is not None and victim.stdout.readline()  # it has taken a job, or found none
             time.sleep(instants.uniform(0, 0.1))
             kill(victim)
             workers.append(spawn_worker(url, f"replacement-{n}"))

@@ -84,7 +84,7 @@ def test_an_upgraded_store_is_read_and_written_like_a_new_one(bare_url: str):
     with open_store(bare_url) as store, store.write() as tx:
         score = tx.results.score("old")
         assert score is not None and score.evaluation.accuracy == 50.0
-        assert tx.runs.get("old").state == RunState.SCORED
+        assert (tx.runs.get("old").state, tx.runs.get("old").draw) == (RunState.SCORED, "old")
         assert tx.submissions.dev_queries("old")[0].experiment_id is None
         lease = tx.queue.lease(["twin"], worker="w", seconds=1)
         assert lease is not None and lease.job.payload == {"n": 2}

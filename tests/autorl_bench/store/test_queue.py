@@ -264,3 +264,15 @@ def test_one_request_from_many_threads_is_one_job(store: Store):
     for thread in threads:
         thread.join()
     assert len(ids) == 4 and len(set(ids)) == 1
+
+
+def test_the_leases_of_a_worker_that_is_known_to_be_dead_are_offered_at_once(store):
+    with store.write() as tx:
+        new_run(tx, "r")
+        tx.queue.enqueue("dev", "r", {}, key="k")
+        assert tx.queue.lease(["dev"], worker="dead", seconds=1000) is not None
+        assert tx.queue.lease(["dev"], worker="next", seconds=1000) is None
+        assert tx.queue.give_up("dead") == 1
+    with store.write() as tx:
+        lease = tx.queue.lease(["dev"], worker="next", seconds=1000)
+    assert lease is not None and lease.job.attempts == 2

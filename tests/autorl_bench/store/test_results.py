@@ -117,7 +117,7 @@ def test_a_run_that_is_not_being_evaluated_gets_no_score(store: Store):
         score(tx, final.id)
 
 
-@pytest.mark.parametrize("role", [Role.BASELINE, Role.TWIN, Role.REPLAY])
+@pytest.mark.parametrize("role", [Role.BASELINE, Role.DEV_BASELINE, Role.TWIN, Role.CLAIMED])
 def test_each_role_but_dev_is_measured_once_a_run(store: Store, role: Role):
     running(store)
     with store.write() as tx:

@@ -21,6 +21,7 @@ def main() -> None:
         with store.write() as tx:
             lease = tx.queue.lease(["grade"], worker=name, seconds=1.0)
         if lease is None:
+            print("idle", flush=True)  # who waits for a line must not wait for ever
             time.sleep(0.05)
             continue
         print(lease.job.id, flush=True)
