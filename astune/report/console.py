@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from astune.report.metrics import HABITS, Evaluation, last_turn
-from astune.report.refinement import outcome_lines
+from astune.report.refinement import LEGEND, TRANSITION_LABELS, outcome_lines
 from astune.report.summary import duration, percent
 
 _VISIBLE_ROWS = 12
@@ -89,7 +89,8 @@ def _refine_cells(metrics: Mapping[str, float]) -> dict[str, float | None] | Non
     if "refine/rows" not in metrics:
         return None
     last = last_turn({name.removeprefix("refine/"): value for name, value in metrics.items()} | {"accuracy_t2": None})
-    names = {f"@t{last}": f"accuracy_t{last}", "gated": "accuracy_oracle_gated", "i→c": "ic", "c→i": "ci"}
+    names = {f"@t{last}": f"accuracy_t{last}", "oracle": "accuracy_oracle_gated"}
+    names |= {label: name for name, label in TRANSITION_LABELS.items()}
     return {label: metrics.get(f"refine/{name}") for label, name in names.items()}
 
 
@@ -117,14 +118,13 @@ def evaluation_line(evaluation: Evaluation) -> str:
     """One held-out evaluation in words; with refinement, its outcomes in two more lines."""
     low, high = evaluation.ci95
     habits = "  ".join(f"{habit} {percent(evaluation.habits[habit])}" for habit in HABITS)
-    if evaluation.refine is not None:
-        habits = ""
-    line = (
-        f"held-out at step {evaluation.step}, {evaluation.mode}: {percent(evaluation.success)} "
-        f"[{100 * low:.1f}, {100 * high:.1f}] of {evaluation.n}  {habits}"
-    )
+    line = f"held-out at step {evaluation.step}, {evaluation.mode}: "
+    if evaluation.refine is None:
+        line += f"{percent(evaluation.success)} [{100 * low:.1f}, {100 * high:.1f}] of {evaluation.n}  {habits}"
+    else:
+        line += f"{evaluation.n} problems, every answer refined"
     left_out = [(evaluation.n_failed, "failed"), (evaluation.n_ungradable, "ungradable")]
-    line = (line + "".join(f"  {count} {what}" for count, what in left_out if count)).rstrip()
+    line += "".join(f"  {count} {what}" for count, what in left_out if count)
     return line if evaluation.refine is None else "\n  ".join([line, *outcome_lines(evaluation.refine)])
 
 
@@ -146,6 +146,7 @@ class ProgressTable:
         self._rewards: list[float] = []
         self._recent_seconds: deque[float] = deque(maxlen=20)
         self._phase = ""
+        self._explained = False
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -167,6 +168,7 @@ class ProgressTable:
 
     def step(self, row: StepRow) -> None:
         """Shows a finished training step."""
+        self._explain(row.refine is not None)
         self._done = row.step
         self._rows.append(row)
         self._rewards.append(row.reward)
@@ -178,6 +180,7 @@ class ProgressTable:
 
     def evaluation(self, evaluation: Evaluation) -> None:
         """Shows a held-out evaluation, above the live table."""
+        self._explain(evaluation.refine is not None)
         self._console.print(Text(evaluation_line(evaluation), style="bold"), soft_wrap=True)
 
     def phase(self, text: str) -> None:
@@ -200,12 +203,20 @@ class ProgressTable:
     def plain_line(self, row: StepRow) -> str:
         """``row`` as one line for a log."""
         habits = "  ".join(f"{habit} {percent(row.habits[habit])}" for habit in HABITS)
+        success = "success"
         if row.refine is not None:
             habits = "  ".join(f"{label} {_refine_text(label, value)}" for label, value in row.refine.items())
+            success = "@t1"
         return (
-            f"step {row.step}/{self._total}  reward {row.reward:+.3f}  success {percent(row.success)}  {habits}  "
+            f"step {row.step}/{self._total}  reward {row.reward:+.3f}  {success} {percent(row.success)}  {habits}  "
             f"{row.tokens_per_second:,.0f} tokens/s  {row.seconds:.2f} s/step  {self._time_left()} left"
         )
+
+    def _explain(self, refined: bool) -> None:
+        """Says once what the words about refinement mean, before the first of them."""
+        if refined and not self._explained:
+            self._explained = True
+            self._print("\n".join(LEGEND))
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

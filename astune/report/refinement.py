@@ -14,7 +14,16 @@ from astune.trace import Episode
 
 #: How transitions are called in front of people.
 TRANSITION_LABELS = {"ic": "i→c", "ii": "i→i", "cc": "c→c", "ci": "c→i"}
-_VERDICTS = {True: "correct", False: "wrong", None: "undecided"}
+#: What the words of a run with refinement mean, for who reads them first on the terminal.
+LEGEND = (
+    "How to read what follows: @t1 is the first answer to a problem, @t2 the refined one (@t3, ... with more rounds).",
+    "  ungated       every answer is refined, right ones too",
+    "  oracle-gated  right first answers are kept: that takes the reference answers, so it is a bound and no result",
+    "  i→c, c→i      answers that went from incorrect to correct, and from correct to incorrect",
+    "  P(c|i)        share of the incorrect answers that became correct; P(i|c): of the correct ones that were spoiled",
+    "  fixed point   the accuracy to which more rounds would lead, if these two shares stayed as they are",
+)
+_VERDICTS = {True: "calls the answer correct", False: "calls the answer wrong", None: "takes no side"}
 #: Kinds of chains, in the order in which they are shown: solved at first, solved in the end, title.
 _KINDS = (
     (False, True, "Wrong at first, right in the end"),
@@ -37,7 +46,7 @@ class ShownChain:
         if episode.role == "answer":
             return "First answer"
         if episode.role == "critique":
-            return f"Critique: {_VERDICTS[read_verdict(said(episode))]}"
+            return f"Critique, {_VERDICTS[read_verdict(said(episode))]}"
         return "Refined answer" if episode.round == 1 else f"Refined answer {episode.round}"
 
 
@@ -79,19 +88,23 @@ def outcome_lines(refine: Mapping[str, Any]) -> list[str]:
     gates = [f"oracle-gated {rate(refine, 'accuracy_oracle_gated')}"]
     if refine["accuracy_gated"] != refine[f"accuracy_t{last}"]:
         gates.append(f"gated {rate(refine, 'accuracy_gated')}")
-    delta, low, high = (refine[name] for name in ("delta", "delta_low", "delta_high"))
-    change = "unknown" if delta is None else f"{100 * delta:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
     transitions = "  ".join(f"{label} {refine[name]}" for name, label in TRANSITION_LABELS.items())
     rates = "  ".join(
         f"{name} {rate(refine, key)}" for name, key in (("P(c|i)", "p_c_given_i"), ("P(i|c)", "p_i_given_c"))
     )
     limit = refine["fixed_point"]
-    leads = "" if limit is None else f"  more rounds lead to {100 * limit:.1f} %"
+    leads = "" if limit is None else f"  fixed point {100 * limit:.1f} %"
     return [
         f"Accuracy@t1 {rate(refine, 'accuracy_t1')}  @t{last} ungated {rate(refine, f'accuracy_t{last}')}, "
         f"{', '.join(gates)}",
-        f"change {change}  {transitions}  {rates}{leads}",
+        f"change {_change(refine)} points  {transitions}  {rates}{leads}",
     ]
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    """Accuracy of the last attempt less that of the first, in points, with its interval."""
+    delta, low, high = (row[name] for name in ("delta", "delta_low", "delta_high"))
+    return "unknown" if delta is None else f"{100 * delta:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def rate(row: Mapping[str, Any], name: str) -> str:
@@ -119,16 +132,20 @@ def summary_part(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """What the last lines of a run say about refinement; nothing where there was none."""
     lines = []
-    for mode, rows in summary.get("refine", {}).items():
-        before, after = rows["before"], rows["after"]
+    found = summary.get("refine", {})
+    for mode in (mode for mode in ("sampled", "greedy") if mode in found):
+        before, after = found[mode]["before"], found[mode]["after"]
         last = last_turn(after)
-        lines += [f"Every answer refined, {mode}, before -> after training (95 % interval):"]
-        for label, name in (
+        rates = (
             ("Accuracy@t1", "accuracy_t1"),
             (f"Accuracy@t{last}, ungated", f"accuracy_t{last}"),
             (f"Accuracy@t{last}, oracle-gated", "accuracy_oracle_gated"),
             ("P(c|i), wrong made right", "p_c_given_i"),
             ("P(i|c), right made wrong", "p_i_given_c"),
-        ):
-            lines.append(f"  {label:<28} {rate(before, name)}  ->  {rate(after, name)}")
+            ("fixed point", "fixed_point"),
+        )
+        pairs = [(f"@t{last} ungated - @t1, points", _change(before), _change(after))]
+        pairs += [(label, rate(before, name), rate(after, name)) for label, name in rates]
+        lines.append(f"Every answer refined, {mode}, before -> after training (95 % interval):")
+        lines += [f"  {label:<28} {was}  ->  {became}" for label, was, became in pairs]
     return lines

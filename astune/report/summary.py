@@ -133,9 +133,10 @@ def summary_in_words(summary: Mapping[str, Any]) -> str:
         f"{summary['steps']} steps, {duration(summary['train_seconds'])} of training, "
         f"peak memory {summary['peak_rss_bytes'] / 2**30:.2f} GiB, seed {summary['seed']}."
     )
+    how = ", by the first answer" if "refine" in summary else ""
     return "\n".join(
         [
-            f"Held-out problems solved, of {summary['n_heldout']} (95 % interval):",
+            f"Held-out problems solved{how}, of {summary['n_heldout']} (95 % interval):",
             f"  sampled at temperature 1   {sampled}",
             f"  greedy                     {greedy}",
             *([] if "refine" in summary else [f"Bad habits, share of sampled episodes: {habits}."]),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from astune.report.console import ProgressTable, RunHeader, StepRow, evaluation_line, sparkline
 from astune.report.metrics import HABITS, Evaluation, step_metrics
+from astune.report.refinement import LEGEND
 
 HEADER = RunHeader(
     model="models/nano [v1]",
@@ -26,6 +28,11 @@ HEADER = RunHeader(
 
 def row(step: int, seconds: float = 2.0) -> StepRow:
     return StepRow(step, 0.25, 0.5, {"no_print": 0.2, "premature_answer": 0.1, "malformed_call": 0.0}, 5_234.0, seconds)
+
+
+def refined(step: int, accuracy: float | None = 0.625, seconds: float = 2.0) -> StepRow:
+    cells = {"@t2": accuracy, "oracle": 0.75, "i→c": 20.0, "i→i": 22.0, "c→c": 20.0, "c→i": 2.0}
+    return replace(row(step, seconds), refine=cells)
 
 
 def shown(*rows: StepRow, terminal: bool = False, every: int = 1, done: int = 0) -> str:
@@ -76,6 +83,32 @@ def test_table_fits_eighty_columns():
     with ProgressTable(HEADER, 1, console=Console(file=out, force_terminal=True, width=80, color_system=None)) as table:
         table.step(row(1))
     assert "…" not in out.getvalue()
+
+
+def test_a_step_with_refinement_is_told_by_its_attempts_and_transitions():
+    line = shown(refined(1)).splitlines()[-1]
+    assert "@t1 50.0 %  @t2 62.5 %  oracle 75.0 %  i→c 20  i→i 22  c→c 20  c→i 2" in line
+    assert "no_print" not in line
+
+
+def test_a_batch_that_was_refined_in_part_has_no_ungated_accuracy():
+    assert "@t2 -  oracle 75.0 %" in shown(refined(1, accuracy=None)).splitlines()[-1]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_words_of_refinement_are_explained_once_before_the_first_of_them(terminal: bool):
+    text = shown(refined(1), refined(2), terminal=terminal)
+    assert text.count(LEGEND[0]) == 1
+    assert text.index(LEGEND[-1]) < text.index("@t1 50.0 %" if not terminal else "50.0 %")
+    assert LEGEND[0] not in shown(row(1))
+
+
+def test_the_table_of_a_refined_run_fits_eighty_columns():
+    out = StringIO()
+    with ProgressTable(HEADER, 1, console=Console(file=out, force_terminal=True, width=80, color_system=None)) as table:
+        table.step(refined(1, seconds=123.45))
+    for column in ("@t1", "@t2", "oracle", "i→c", "i→i", "c→c", "c→i", "tokens/s", "s/step", "123.45"):
+        assert column in out.getvalue()
 
 
 def test_phase_is_shown_on_a_terminal():

@@ -11,7 +11,7 @@ from astune.config.refine import Refine
 from astune.refine.training.metrics import evaluation_row
 from astune.refine.training.refined_row import RefinedRow
 from astune.report.metrics import Evaluation, answers, best_score, evaluate
-from astune.report.refinement import chain_lines, choose_chains, outcome_lines, summary_lines, summary_part
+from astune.report.refinement import LEGEND, chain_lines, choose_chains, outcome_lines, summary_lines, summary_part
 from astune.task_reader.types import Task
 from astune.trace import Episode, StopReason, Trajectory, Turn, Verdict
 
@@ -56,7 +56,7 @@ def test_a_chain_in_words() -> None:
     assert "\n".join(chain_lines(chain)) == (
         "Wrong at first, right in the end. Question: How many? (0)\n"
         "  First answer (wrong):\n    First\n"
-        "  Critique: wrong:\n    The answer is wrong.\n"
+        "  Critique, calls the answer wrong:\n    The answer is wrong.\n"
         "  Refined answer (right):\n    Second"
     )
 
@@ -71,11 +71,27 @@ def test_outcomes_in_words() -> None:
     assert "@t2 ungated 75.0 %" in first
     assert "oracle-gated 100.0 %" in first
     assert "i→c 1  i→i 0  c→c 2  c→i 1" in second
+    assert "fixed point 75.0 %" in second
 
 
 def test_the_summary_compares_first_and_last_evaluation() -> None:
     part = summary_part([evaluation(0, BAD, BAD), evaluation(5, UP, BAD), evaluation(9, GOOD, UP)])
-    assert any("Accuracy@t2, ungated" in line and "0.0 %" in line and "100.0 %" in line for line in summary_lines(part))
+    lines = summary_lines(part)
+    assert any("Accuracy@t2, ungated" in line and "0.0 %" in line and "100.0 %" in line for line in lines)
+    assert any("@t2 ungated - @t1" in line and "+0.0 [+0.0, +0.0]  ->  +50.0 [" in line for line in lines)
+
+
+def test_the_summary_tells_sampled_before_greedy() -> None:
+    before = [evaluation(0, BAD, BAD, mode=mode) for mode in ("greedy", "sampled")]
+    headings = [line for line in summary_lines(summary_part(before)) if not line.startswith(" ")]
+    assert [heading.split(", ")[1] for heading in headings] == ["sampled", "greedy"]
+
+
+def test_the_legend_explains_every_word_that_the_lines_use() -> None:
+    told = "\n".join(LEGEND)
+    words = ("@t1", "@t2", "ungated", "oracle-gated", "i→c", "c→i", "P(c|i)", "P(i|c)", "fixed point")
+    lines = "\n".join(outcome_lines(evaluation(0, UP, DOWN, GOOD, GOOD).refine or {}))
+    assert [word for word in words if word not in told or word not in lines] == []
 
 
 def test_without_refinement_the_summary_says_nothing_of_it() -> None:
