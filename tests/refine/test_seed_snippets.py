@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
+import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -79,6 +82,7 @@ class MyCustomSamplingAgent:
     def __init__(self, trainer, **kwargs):
         self.trainer = trainer
         self.hint = kwargs.get("hint", "Check your work.")
+        self.log = kwargs.get("log_path", "self_refine_log.jsonl")
 
     def refine_batch(self, inputs, original_result, original_prompts, answers, solutions,
                      correctness_mask, batch_counter=0):
@@ -92,9 +96,28 @@ class MyCustomSamplingAgent:
             {**given, "prompt": own_prompts.get(row, original_prompts[row])} for row, given in enumerate(inputs)
         ]
         refined = _GRPOTrainer._generate_and_score_completions(self.trainer, refine_inputs)
-        print(f"batch {batch_counter}: {len(incorrect)} samples asked again")
+        texts = self.trainer.processing_class.batch_decode(refined["completion_ids"], skip_special_tokens=True)
+        correct = [str(solution) in text for text, solution in zip(texts, solutions)]
+        with open(self.log, "a", encoding="utf-8") as log:
+            for row in incorrect:
+                log.write(json.dumps({"batch": batch_counter, "sample_idx": row, "original": answers[row],
+                                      "refined": texts[row], "is_correct_at_t2": correct[row]}) + "\\n")
+        print(f"batch {batch_counter}: {len(incorrect)} samples asked again, {sum(correct)} of {len(correct)} correct")
         return refined
 '''
+
+#: Files that the documents name, where they are here, and what is in each.
+FILES = {
+    "astune/refine/self_refine_agent.py": "class SelfRefineAgent",
+    "astune/trl/sampler.py": "class TrlSampler",
+    "astune/trl/trainer.py": "class GRPOTrainer",
+    "tutorial/example_self_refine_vlm/grpo_vlm.py": "enable_self_refine",
+    "tutorial/example_self_refine_vlm/launch.sh": "grpo_vlm",
+    "docs/SELF_REFINE_ARCHITECTURE.md": "refine_batch",
+    "docs/SAMPLER_ARCHITECTURE.md": "Sampler",
+    "tutorial/self_refine_from_scratch/from_scratch.py": "def self_refine",
+    "tutorial/self_refine_from_scratch/test_self_refine.py": "torch.manual_seed",
+}
 
 LOOP_COMMANDS = ["python test_self_refine.py", "python -m pytest test_self_refine.py"]
 
@@ -181,7 +204,7 @@ def trl_parts(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     from astune.trl import GRPOTrainer
     from tests.trl.conftest import config, even_length, nano, text_rows
 
-    def made(**more: Any) -> Any:
+    def made(printed: str = TRAINER, **more: Any) -> Any:
         parts = {
             "reward_funcs": even_length,
             "args": config(tmp_path, max_completion_length=8),
@@ -189,7 +212,7 @@ def trl_parts(tmp_path: Path) -> Iterator[Callable[..., Any]]:
             **nano(),
             **more,
         }
-        construction = TRAINER.replace("...", "**parts")
+        construction = printed.replace("...", "**parts")
         return eval(construction, {"GRPOTrainer": GRPOTrainer, "parts": parts})
 
     yield made
@@ -201,25 +224,67 @@ def test_the_trainer_is_made_as_printed(trl_parts: Callable[..., Any]):
     assert (trainer.enable_self_refine, trainer.use_critique, trainer.max_refine_rounds) == (True, True, 1)
 
 
+@pytest.mark.parametrize(
+    ("printed", "use_critique", "rounds"),
+    [
+        (TRAINER.replace("max_refine_rounds=1", "max_refine_rounds=3"), True, 3),
+        (TRAINER.replace("use_critique=True", "use_critique=False"), False, 1),
+    ],
+)
+def test_the_trainers_other_printed_settings_reach_the_agent(
+    trl_parts: Callable[..., Any], printed: str, use_critique: bool, rounds: int
+):
+    options = trl_parts(printed).refine_agent.options
+    assert (options.use_critique, options.max_rounds) == (use_critique, rounds)
+
+
+def test_each_round_is_appended_to_the_history_while_its_evaluation_says_to_go_on(stage: FakeStage):
+    agent = SelfRefineAgent(stage.trainer, max_refine_rounds=3, log_path=None, console=lambda _: None)
+    called(stage, agent)
+    assert [(done.number, sorted(done.rows)) for done in agent.refine_history] == [
+        (1, [0, 1, 2, 3]),
+        (2, [2, 3]),
+        (3, [2, 3]),
+    ]
+
+
 def test_my_custom_sampling_agent_runs_on_trls_trainer(
-    trl_parts: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    trl_parts: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     from trl import GRPOTrainer as _GRPOTrainer
 
     from tests.trl.conftest import first_batch
 
-    scope = {"torch": torch, "_GRPOTrainer": _GRPOTrainer}
+    scope = {"json": json, "torch": torch, "_GRPOTrainer": _GRPOTrainer}
     exec(CUSTOM_AGENT, scope)
     register_agent("custom")(scope["MyCustomSamplingAgent"])  # type: ignore[arg-type]
     trainer = trl_parts(reward_funcs=lambda completions, **_: [0.0] * len(completions), agent_type="custom")
     batch = trainer._generate_and_score_completions(first_batch(trainer))
     assert batch["completion_ids"].shape[0] == 8
-    assert "batch 1: 8 samples asked again" in capsys.readouterr().out
+    assert "batch 1: 8 samples asked again, " in capsys.readouterr().out
+    assert [row["sample_idx"] for row in read_log(tmp_path / "self_refine_log.jsonl")] == list(range(8))
 
 
 def test_custom_is_a_name_like_any_other(stage: FakeStage):
     register_agent("custom")(SelfRefineAgent)
     assert isinstance(make_agent("custom", stage.trainer, use_critique=False), SelfRefineAgent)
+
+
+@pytest.mark.parametrize(("file", "holds"), FILES.items())
+def test_a_file_that_the_documents_name_is_there(file: str, holds: str, project_root: Path):
+    assert holds in (project_root / file).read_text(encoding="utf-8")
+
+
+def test_the_tutorial_has_the_printed_names_and_seven_tests(project_root: Path):
+    folder = project_root / "tutorial" / "self_refine_from_scratch"
+    scope = runpy.run_path(str(folder / "from_scratch.py"))
+    assert {"QuadraticScorer", "Generator", "reflect_and_edit", "self_refine"} <= scope.keys()
+    torch.manual_seed(0)
+    found = scope["self_refine"](scope["Generator"](2), scope["QuadraticScorer"](torch.ones(2)), rounds=3)
+    assert found._fields == ("best_candidate", "best_score", "score_history", "initial_score")
+    assert "MultiheadAttention" not in (folder / "from_scratch.py").read_text(encoding="utf-8")
+    tests = (folder / "test_self_refine.py").read_text(encoding="utf-8")
+    assert len(re.findall(r"^def test_", tests, re.MULTILINE)) == 7
 
 
 @pytest.mark.slow
@@ -230,3 +295,4 @@ def test_the_tutorials_commands_run_in_its_folder(command: str, project_root: Pa
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "7 passed" in done.stdout or "7 of 7 tests passed" in done.stdout
