@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astune.errors import ConfigError
+from astune.errors import ConfigError, ContextOverflow
 
 if TYPE_CHECKING:
     from astune.refine.live_view import LiveView
@@ -117,7 +117,10 @@ def _run(options: argparse.Namespace) -> int:
         setting = _setting(options, messages, memory)
         strategy = make_strategy(options.strategy, setting)
         view = stack.enter_context(_view(options, f"{options.strategy} on {setting.model.name}", question))
-        result = asyncio.run(strategy.run(watch=view.watch))
+        try:
+            result = asyncio.run(strategy.run(watch=view.watch))
+        except ContextOverflow as error:  # only of a first round: a later one ends the loop and keeps what it has
+            raise ConfigError(f"the question is too long: {error}; shorten it, or take another --model") from error
         record = Record.of(result, about=_about(options, setting, question))
         view.finish(result, record.about)
         if options.record:

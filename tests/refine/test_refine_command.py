@@ -189,6 +189,12 @@ class TestBadInput:
         assert main(["refine"]) == 2
         assert "--question is missing" in capsys.readouterr().err
 
+    def test_a_question_that_does_not_fit_the_model_is_told(self, capsys):
+        assert main(["refine", "--question", "How many? " * 1000]) == 2
+        told = capsys.readouterr().err
+        assert "the question is too long" in told
+        assert "shorten it, or take another --model" in told
+
     def test_a_key_is_needed_for_an_endpoint(self, capsys, monkeypatch):
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         assert refine("--base-url", "http://127.0.0.1:9/v1", "--model", "m") == 2
