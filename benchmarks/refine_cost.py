@@ -177,7 +177,7 @@ def draw(results: Sequence[dict[str, Any]], path: Path) -> None:
                 axes.fill_between(shares, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.set(xlabel="wrong first answers, %", ylabel=label, ylim=(0, None))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(frameon=False, fontsize=9)
+    figure.axes[0].legend(frameon=False, fontsize=9, loc="center right", bbox_to_anchor=(1.0, 0.72))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
 

@@ -252,7 +252,7 @@ def draw_refine_training(runs: list[dict[str, Any]]) -> None:
             rows = [row for row in one["curve"] if row["mode"] == "sampled"]
             x = [row["step"] / one["steps"] * one["tokens"] / 1000 for row in rows]
             for key, label, colour in (
-                ("accuracy_t1", "first answers", "#a49e91"),
+                ("accuracy_t1", "first answers (a line a seed)", "#a49e91"),
                 ("accuracy_t2", "refined", "#3451c7"),
             ):
                 y = [100 * row["refine"][key] for row in rows]
@@ -268,7 +268,7 @@ def draw_refine_training(runs: list[dict[str, Any]]) -> None:
                 color="#c2560c",
                 label="first answers, trained without refinement" if number == 0 else None,
             )
-        axis.set(title=title, xlabel="sampled tokens in training, thousands")
+        axis.set(title=title, xlabel="tokens of training, prompts and completions, thousands")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("held-out problems solved, %")
     axes[0].legend(frameon=False, fontsize=9)
