@@ -14,13 +14,14 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 14, 12, 28
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line: ``style`` names its CSS class; ``raw`` is drawn faintly behind it (the values before smoothing)."""
+    """A line: ``style`` names its CSS class; behind it faintly ``raw`` (before smoothing) and ``band`` (low, high)."""
 
     name: str
     style: str
     x: Sequence[float]
     y: Sequence[float]
     raw: Sequence[float] = ()
+    band: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,10 @@ def _line(series: Series, frame: _Frame) -> list[Markup]:
     if not series.x:
         return []
     parts = []
+    if series.band:
+        there, back = frame.path(series.x, [low for low, _ in series.band]), [high for _, high in series.band][::-1]
+        outline = f"{there}L{frame.path(series.x[::-1], back)[1:]}Z"
+        parts.append(Markup('<path class="band {}" d="{}"/>').format(series.style, outline))
     if series.raw:
         parts.append(Markup('<path class="raw {}" d="{}"/>').format(series.style, frame.path(series.x, series.raw)))
     parts.append(Markup('<path class="line {}" d="{}"/>').format(series.style, frame.path(series.x, series.y)))

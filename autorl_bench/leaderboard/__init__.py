@@ -1,6 +1,6 @@
 """The leaderboard: pure functions from results of runs to estimates, ranks, curves and tables."""
 
-from autorl_bench.leaderboard.board import Row, board, count_runs
+from autorl_bench.leaderboard.board import Row, board, count_runs, run_curve
 from autorl_bench.leaderboard.compare import difference, improvement, normalised
 from autorl_bench.leaderboard.curves import Curve, curve, mean_curve
 from autorl_bench.leaderboard.ranks import ranks
@@ -21,4 +21,5 @@ __all__ = [
     "mean_curve",
     "normalised",
     "ranks",
+    "run_curve",
 ]

@@ -159,9 +159,7 @@ def _row(
         baseline=_mean(list(baselines.values())) if evaluations else None,
         improvement=gain,
         normalised=share,
-        curve=mean_curve([curve(run.progress, baselines[run.seed], budget) for run in entry.used])
-        if entry.used
-        else None,
+        curve=mean_curve([run_curve(run, baselines[run.seed], budget) for run in entry.used]) if entry.used else None,
         cost=_mean_cost([run.cost for run in own]) if own else None,
         isolation=min((run.isolation for run in own), key=_LEVELS.index, default=None),
         scored=entry.count(Outcome.SCORED),
@@ -169,6 +167,12 @@ def _row(
         infrastructure=entry.count(Outcome.INFRASTRUCTURE),
         flagged=sum(bool(run.flags) for run in entry.counted),
     )
+
+
+def run_curve(run: RunResult, test_baseline: float, budget: float) -> Curve:
+    """A run's dev scores against the base model's on dev, or where nobody measured that, on test (percent)."""
+    baseline = test_baseline if run.dev_baseline is None else run.dev_baseline
+    return curve(run.progress, baseline, budget)
 
 
 def _order(row: Row) -> tuple[float, float, str]:

@@ -97,6 +97,7 @@ class RunResult:
         evaluated: The final evaluation on the hidden test; there exactly when ``outcome`` is scored.
         flags: Codes of the integrity checks that the run failed; a flagged run is ranked apart.
         progress: (spent seconds, dev score in percent) of each answered query, in any order.
+        dev_baseline: The base model's dev score in percent, where it was measured: progress is seen against it.
         isolation: The level at which the agent's own code ran; None when nobody recorded it.
 
     Raises:
@@ -111,11 +112,14 @@ class RunResult:
     attempt: int = 0
     flags: tuple[str, ...] = ()
     progress: tuple[tuple[float, float], ...] = ()
+    dev_baseline: float | None = None
     cost: Cost = field(default_factory=Cost)
     isolation: SandboxLevel | None = None
 
     def __post_init__(self) -> None:
         if (self.evaluated is not None) != (self.outcome == Outcome.SCORED):
             raise ValueError(f"{self.agent}, seed {self.seed}: exactly a scored run has an evaluation")
-        if not all(math.isfinite(number) for point in self.progress for number in point):
+        if not all(
+            math.isfinite(number) for point in (*self.progress, (self.dev_baseline or 0.0,)) for number in point
+        ):
             raise ValueError(f"{self.agent}, seed {self.seed}: progress must be finite numbers")
