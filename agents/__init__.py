@@ -1,0 +1,1 @@
+"""Agents that take part in AutoRL-Bench: one folder each; what several of them need is in ``common``."""

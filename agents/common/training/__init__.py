@@ -1,0 +1,1 @@
+"""Training in stages, as a package that is copied into ``code/``: it needs ``astune`` and nothing of the benchmark."""
