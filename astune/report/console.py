@@ -19,7 +19,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from astune.report.metrics import HABITS, Evaluation, last_turn
+from astune.report.metrics import HABITS, Evaluation
 from astune.report.refinement import LEGEND, TRANSITION_LABELS, outcome_lines
 from astune.report.summary import duration, percent
 
@@ -88,7 +88,7 @@ class StepRow:
 def _refine_cells(metrics: Mapping[str, float]) -> dict[str, float | None] | None:
     if "refine/rows" not in metrics:
         return None
-    last = last_turn({name.removeprefix("refine/"): value for name, value in metrics.items()} | {"accuracy_t2": None})
+    last = int(metrics.get("refine/turns", 2))
     names = {f"@t{last}": f"accuracy_t{last}", "oracle": "accuracy_oracle_gated"}
     names |= {label: name for name, label in TRANSITION_LABELS.items()}
     return {label: metrics.get(f"refine/{name}") for label, name in names.items()}

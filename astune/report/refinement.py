@@ -94,10 +94,11 @@ def outcome_lines(refine: Mapping[str, Any]) -> list[str]:
     )
     limit = refine["fixed_point"]
     leads = "" if limit is None else f"  fixed point {100 * limit:.1f} %"
+    which = "" if last == 2 else "last round "
     return [
         f"Accuracy@t1 {rate(refine, 'accuracy_t1')}  @t{last} ungated {rate(refine, f'accuracy_t{last}')}, "
         f"{', '.join(gates)}",
-        f"change {_change(refine)} points  {transitions}  {rates}{leads}",
+        f"change {_change(refine)} points  {transitions}  {which}{rates}{leads}",
     ]
 
 
@@ -136,16 +137,18 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     for mode in (mode for mode in ("sampled", "greedy") if mode in found):
         before, after = found[mode]["before"], found[mode]["after"]
         last = last_turn(after)
+        when = "" if last == 2 else " (last round)"
         rates = (
             ("Accuracy@t1", "accuracy_t1"),
             (f"Accuracy@t{last}, ungated", f"accuracy_t{last}"),
             (f"Accuracy@t{last}, oracle-gated", "accuracy_oracle_gated"),
-            ("P(c|i), wrong made right", "p_c_given_i"),
-            ("P(i|c), right made wrong", "p_i_given_c"),
+            (f"P(c|i), wrong made right{when}", "p_c_given_i"),
+            (f"P(i|c), right made wrong{when}", "p_i_given_c"),
             ("fixed point", "fixed_point"),
         )
         pairs = [(f"@t{last} ungated - @t1, points", _change(before), _change(after))]
         pairs += [(label, rate(before, name), rate(after, name)) for label, name in rates]
+        width = max(len(label) for label, _, _ in pairs) + 1
         lines.append(f"Every answer refined, {mode}, before -> after training (95 % interval):")
-        lines += [f"  {label:<28} {was}  ->  {became}" for label, was, became in pairs]
+        lines += [f"  {label:<{width}} {was}  ->  {became}" for label, was, became in pairs]
     return lines

@@ -131,6 +131,12 @@ def test_row_comes_from_the_metrics_of_a_step():
     assert (made.step, made.tokens_per_second, made.habits) == (3, 250.0, dict.fromkeys(HABITS, 0.0))
 
 
+def test_a_row_names_the_last_attempt_also_where_its_accuracy_is_unknown():
+    metrics = step_metrics([]) | {"refine/rows": 8.0, "refine/turns": 3.0, "refine/ic": 1.0}
+    made = StepRow.from_metrics(3, metrics, seconds=2.0, tokens=500)
+    assert made.refine == {"@t3": None, "oracle": None, "i→c": 1.0, "i→i": None, "c→c": None, "c→i": None}
+
+
 def test_evaluation_line_names_interval_habits_and_losses():
     evaluation = Evaluation(20, "sampled", 200, 90, 0, 3, 0.4, dict.fromkeys(HABITS, 0.1))
     assert evaluation_line(evaluation) == (

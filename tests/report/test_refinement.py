@@ -74,6 +74,19 @@ def test_outcomes_in_words() -> None:
     assert "fixed point 75.0 %" in second
 
 
+def test_rates_are_said_to_be_those_of_the_last_round_where_there_are_several() -> None:
+    """Two of four are right at first and in the end; in between one of them was not."""
+    words = [(True, True, True), (True, False, True), (False, False, False), (False, False, False)]
+    rows = [
+        RefinedRow(said(task, "answer", "1", a), [], [said(task, "refine", "2", b), said(task, "refine", "3", c)])
+        for task, (a, b, c) in enumerate(words)
+    ]
+    found = evaluation_row(rows, Refine(max_refine_rounds=2))
+    assert "c→i 0  last round P(c|i) 33.3 %" in outcome_lines(found)[1]
+    part = {"refine": {"sampled": {"before": found, "after": found}}}
+    assert any("P(c|i), wrong made right (last round)" in line for line in summary_lines(part))
+
+
 def test_the_summary_compares_first_and_last_evaluation() -> None:
     part = summary_part([evaluation(0, BAD, BAD), evaluation(5, UP, BAD), evaluation(9, GOOD, UP)])
     lines = summary_lines(part)

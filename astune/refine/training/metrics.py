@@ -34,7 +34,8 @@ def evaluation_row(rows: Sequence[RefinedRow], config: Refine) -> dict[str, Any]
 def batch_metrics(refined: Refined, config: Refine) -> dict[str, float]:
     """One training batch's part of ``metrics.jsonl``; what is not known is left out."""
     every_row = config.refined_rows == "all"
-    row = _row(outcomes(refined.rows, config, every_row=every_row, resamples=BATCH_RESAMPLES), config) | _costs(refined)
+    row = _row(outcomes(refined.rows, config, every_row=every_row, resamples=BATCH_RESAMPLES), config)
+    row |= {"turns": 1 + config.max_refine_rounds, **_costs(refined)}
     return {f"refine/{name}": float(value) for name, value in row.items() if value is not None}
 
 
