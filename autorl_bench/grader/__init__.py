@@ -1,0 +1,1 @@
+"""The grader: a process of its own that evaluates submissions, and the only one that writes scores."""

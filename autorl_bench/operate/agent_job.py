@@ -1,0 +1,149 @@
+"""One agent's run, from its workspace to its end: started, started again when it was killed, then submitted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import tutorial
+from astune.files import atomic_write
+from autorl_bench.agents import Agent
+from autorl_bench.bench import Bench
+from autorl_bench.jobs import Endpoint, JobLimits, JobRecord, JobRunner, JobSpec, JobStop, python_paths
+from autorl_bench.operate.task_text import task_text
+from autorl_bench.scenarios import Scenario
+from autorl_bench.store import RunState
+from autorl_bench.store.records import Run, Usage
+from autorl_bench.types import Reason
+
+#: An agent is not started with less time than this, in seconds.
+LEAST_SECONDS = 5.0
+_POLL = 0.2
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class AgentJob:
+    """How agents are run: the benchmark, the server that they talk to, and where their processes run."""
+
+    bench: Bench
+    server: str
+    runner: JobRunner
+    operator: Mapping[str, str]
+    say: Say = print
+
+    async def run(self, run: Run, token: str, agent: Agent) -> Run:
+        """Runs an agent to the end of its run; the run as it ended.
+
+        Cancelling ends the agent's processes; the run can then be resumed.
+
+        Raises:
+            SandboxError: the agent could not be confined.
+            ConfigError: an address that the agent declares is none.
+        """
+        scenario = self.bench.scenario_of(run)
+        atomic_write(self.bench.home.workspace(run.id) / "README.md", task_text(run, scenario))
+        while await self._attempt(run, token, agent, scenario):
+            with self.bench.store.write() as tx:
+                token = tx.runs.renew_token(run.id)
+            self.say(f"{run.id}: the agent was killed and is started again")
+        await asyncio.to_thread(self.bench.finish, run.id)
+        return await self.wait_for_end(run)
+
+    async def _attempt(self, run: Run, token: str, agent: Agent, scenario: Scenario) -> bool:
+        """Starts the agent with what is left of its budget; whether it is to be started again."""
+        left = self.bench.remaining(run.id).seconds
+        number = self.bench.attempts(run.id) + 1
+        if left < LEAST_SECONDS:
+            return False
+        spec = self._spec(run, token, agent, scenario, left)
+        probe = await asyncio.to_thread(self.runner.probe)
+        self.bench.agent_started(run.id, number, probe.level)
+        folder = self.bench.home.log(run.id) / f"agent-{number}"
+        try:
+            record = await self.runner.run(spec, folder)
+        except asyncio.CancelledError:
+            self._ended(run, number, self.runner.recover(folder))
+            raise
+        self._ended(run, number, record)
+        return record.stop == JobStop.INTERRUPTED and number <= agent.config.restarts
+
+    def _ended(self, run: Run, number: int, record: JobRecord | None) -> None:
+        if record is None or record.stop is None:
+            self.bench.agent_ended(run.id, number, "not started", None, Usage(0.0, 0.0))
+            return
+        used = record.usage
+        usage = Usage(used.wall_seconds, used.cpu_seconds, peak_memory=used.peak_memory, disk=used.disk)
+        self.bench.agent_ended(run.id, number, record.stop, record.exit_code, usage)
+
+    def _spec(self, run: Run, token: str, agent: Agent, scenario: Scenario, seconds: float) -> JobSpec:
+        home, budget, address = self.bench.home, scenario.budget, urlsplit(self.server)
+        base, data = self.bench.base_model(scenario), home.root / scenario.train_data_path
+        ours = {
+            "AUTORL_RUN": run.id,
+            "AUTORL_SCENARIO": run.scenario,
+            "AUTORL_SERVER": f"http://127.0.0.1:{address.port}",
+            "AUTORL_TOKEN": token,
+            "AUTORL_WORKSPACE": str(home.workspace(run.id)),
+            "AUTORL_BASE_MODEL": str(base),
+            "AUTORL_TRAIN_DATA": str(data),
+            "AUTORL_TRACK": run.track.value,
+            "AUTORL_SEED": str(run.seed),
+            "AUTORL_BUDGET": json.dumps(dict(run.budget)),
+            "AUTORL_SECONDS_LEFT": f"{seconds:.1f}",
+            "AUTORL_ARGUMENTS": json.dumps(agent.config.arguments),
+        }
+        return JobSpec(
+            agent.command(sys.executable),
+            home.workspace(run.id).resolve(),
+            readable=(*python_paths(), *library_paths(), *agent.readable, base.resolve(), data.resolve()),
+            environment=agent.environment(self.operator) | ours,
+            hidden=(home.vault.resolve(),),
+            endpoints=(Endpoint(address.hostname or "127.0.0.1", address.port or 80), *agent.endpoints(self.operator)),
+            limits=JobLimits(
+                wall_seconds=seconds,
+                cpu_seconds=budget.cpu_seconds,
+                memory=budget.memory_bytes,
+                disk=budget.disk_bytes,
+            ),
+        )
+
+    async def wait_for_end(self, run: Run) -> Run:
+        """Waits until the grader has ended the run; gives up when nothing of it has moved for very long."""
+        patience = 2 * run.budget["wall_seconds"] + 3600
+        for _ in range(int(patience / _POLL)):
+            with self.bench.store.read() as tx:
+                now = tx.runs.get(run.id)
+            if now.state.is_end:
+                return now
+            await asyncio.sleep(_POLL)
+        reason = Reason("grader_silent", f"the grader gave no score within {patience:.0f} s")
+        return self.bench.end(run.id, RunState.INFRASTRUCTURE, reason)
+
+    def recover(self, run_id: str) -> None:
+        """Ends what a dead operator left running of an agent, and notes what it used."""
+        number = self.bench.attempts(run_id)
+        folder = self.bench.home.log(run_id) / f"agent-{number}"
+        if number and not self.bench.attempt_has_ended(run_id, number):
+            with self.bench.store.read() as tx:
+                run = tx.runs.get(run_id)
+            self._ended(run, number, self.runner.recover(folder))
+
+
+def library_paths() -> tuple[Path, ...]:
+    """What an agent may read of this project beside ``astune``: the client with what it imports, and the examples."""
+    import autorl_bench
+
+    return tuple(Path(path).resolve() for package in (autorl_bench, tutorial) for path in package.__path__)
+
+
+def operator_environment() -> dict[str, str]:
+    """The operator's variables, of which an agent gets those that it declares."""
+    return dict(os.environ)

@@ -1,0 +1,202 @@
+"""What ``autorl-bench run`` does: agents times seeds on one scenario, one after another, and the board at the end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import secrets
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from rich.console import Console
+
+from astune.errors import UserError
+from autorl_bench.agents import Agent, AgentConfig, AgentRegistry
+from autorl_bench.bench import Bench
+from autorl_bench.jobs import LocalJobRunner
+from autorl_bench.operate.agent_job import AgentJob, operator_environment
+from autorl_bench.operate.serving import options_of, served
+from autorl_bench.operate.task_text import task_text
+from autorl_bench.report import print_board
+from autorl_bench.scenarios import Scenario, prepare
+from autorl_bench.store import Conflict, RunState, Track
+from autorl_bench.store.records import Run
+from autorl_bench.types import Reason
+
+_LEFT = (RunState.CREATED, RunState.RUNNING)
+
+
+def run_command(bench: Bench, options: argparse.Namespace) -> int:
+    """Runs what the options ask for; 1 where a run ended for a reason of the benchmark's own."""
+    agents = AgentRegistry(options.agents)
+    if options.resume is not None:
+        return _resume(bench, agents, options)
+    if not options.agent:
+        raise UserError(f"name an agent with --agent; known are {', '.join(agents.ids)}")
+    chosen = [agents.get(name).with_arguments(options.set) for name in dict.fromkeys(options.agent)]
+    scenario = _with_budget(bench.scenarios.get(options.scenario), options.budget)
+    prepare(scenario, bench.home.roots)
+    _mention_left_behind(bench)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    draw = secrets.token_hex(8)  # the agents of one command are compared on the same hidden items
+    plan = [(seed, agent) for seed in seeds for agent in chosen]
+    ended: list[Run] = []
+    with _job(bench, options) as job:
+        for number, (seed, agent) in enumerate(plan, start=1):
+            run, token = bench.create(
+                scenario,
+                agent.id,
+                agent.config.model_dump(mode="json"),
+                track=Track(options.track),
+                seed=seed,
+                isolation=job.runner.probe().level,
+                draw=draw,
+            )
+            job.say(f"[{number}/{len(plan)}] {agent.id}, seed {seed}: {run.id}")
+            ended.append(_do(job, run, token, agent))
+    print_board(bench.store, scenario.id, Console())
+    return int(any(run.state == RunState.INFRASTRUCTURE for run in ended))
+
+
+def _resume(bench: Bench, agents: AgentRegistry, options: argparse.Namespace) -> int:
+    """Goes on with a run whose operator is gone: what it used stays used."""
+    with bench.store.read() as tx:
+        run = tx.runs.get(options.resume)
+        config = tx.runs.agent(run.agent_digest).config
+    if run.state.is_end:
+        raise UserError(f"run {run.id} has ended ({run.state}); there is nothing to resume")
+    with _job(bench, options) as job:
+        job.recover(run.id)
+        if run.state in _LEFT:
+            agent = replace(agents.get(run.agent), config=AgentConfig.model_validate(dict(config)))
+            with bench.store.write() as tx:
+                token = tx.runs.renew_token(run.id)
+            ended = _do(job, run, token, agent)
+        else:
+            ended = asyncio.run(job.wait_for_end(run))
+            job.say(outcome(bench, ended))
+    return int(ended.state == RunState.INFRASTRUCTURE)
+
+
+def _do(job: AgentJob, run: Run, token: str, agent: Agent) -> Run:
+    """One run. Ctrl-C ends the agent's processes and says how to go on."""
+    try:
+        ended = asyncio.run(_cancelled_by_sigterm(job, run, token, agent))
+    except KeyboardInterrupt:
+        job.say(f"run {run.id} can go on: autorl-bench run --resume {run.id}   (or: autorl-bench end {run.id})")
+        raise
+    job.say(f"    {outcome(job.bench, ended)}")
+    return ended
+
+
+async def _cancelled_by_sigterm(job: AgentJob, run: Run, token: str, agent: Agent) -> Run:
+    """SIGTERM is answered as Ctrl-C is: nothing of the agent's is left running."""
+    task = asyncio.ensure_future(job.run(run, token, agent))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+@contextmanager
+def _job(bench: Bench, options: argparse.Namespace) -> Iterator[AgentJob]:
+    """A served benchmark, and how agents are run on it."""
+    console = Console(soft_wrap=True, highlight=False)
+    runner = LocalJobRunner()
+    probe = runner.probe()
+    with served(options_of(bench.home.root, options.scenarios), "127.0.0.1", options.port) as server:
+        console.print(f"server {server}   agents run at level {probe.level} ({probe.reason})", markup=False)
+
+        def say(text: str) -> None:
+            console.print(text, markup=False)
+
+        yield AgentJob(bench, server, runner, operator_environment(), say)
+
+
+def outcome(bench: Bench, run: Run) -> str:
+    """One line on how a run ended."""
+    with bench.store.read() as tx:
+        score, baseline = tx.results.score(run.id), tx.results.baseline(run.id)
+        flags = [record.flag.code for record in tx.ledger.flags(run.id)]
+    if score is None or baseline is None:
+        why = "; ".join(f"{reason.code}: {reason.message}" for reason in run.reasons)
+        return f"{run.state}, no score: {why}"
+    low, high = score.evaluation.interval
+    noted = f"   noted: {', '.join(flags)}" if flags else ""
+    return (
+        f"score {score.evaluation.accuracy:.1f} % [{low:.1f}, {high:.1f}], base {baseline.evaluation.accuracy:.1f} %"
+        f"   {bench.home.feedback(run.id)}{noted}"
+    )
+
+
+def _with_budget(scenario: Scenario, seconds: float | None) -> Scenario:
+    """The scenario with another wall time; its processor time changes in proportion."""
+    if seconds is None:
+        return scenario
+    budget = scenario.budget
+    share = seconds / budget.wall_seconds
+    update = {
+        "wall_seconds": seconds,
+        "cpu_seconds": budget.cpu_seconds * share,
+        "gpu_seconds": budget.gpu_seconds * share,
+    }
+    return scenario.model_copy(update={"budget": budget.model_copy(update=update)})
+
+
+def _mention_left_behind(bench: Bench) -> None:
+    with bench.store.read() as tx:
+        left = [run.id for run in tx.runs.all(states=_LEFT)]
+    if left:
+        shown = ", ".join(left[:3])
+        print(f"{len(left)} runs have not ended ({shown}): resume one with --resume RUN, or end it with `end RUN`")
+
+
+# --- agents that somebody starts by hand ----------------------------------------------------------------------------
+
+
+def start_by_hand(bench: Bench, options: argparse.Namespace) -> int:
+    """Makes a run for an agent that nobody confines, and prints its variables for a shell."""
+    scenario = _with_budget(bench.scenarios.get(options.scenario), options.budget)
+    prepare(scenario, bench.home.roots)
+    run, token = bench.create(scenario, options.name, {"by_hand": True}, seed=options.seed, isolation="none")
+    workspace = bench.home.workspace(run.id)
+    (workspace / "README.md").write_text(task_text(run, scenario), encoding="utf-8")
+    bench.agent_started(run.id, 1, "none")
+    variables = {
+        "AUTORL_RUN": run.id,
+        "AUTORL_SCENARIO": run.scenario,
+        "AUTORL_SERVER": options.server,
+        "AUTORL_TOKEN": token,
+        "AUTORL_WORKSPACE": str(workspace),
+        "AUTORL_BASE_MODEL": str(bench.base_model(scenario)),
+        "AUTORL_TRAIN_DATA": str(bench.home.root / scenario.train_data_path),
+    }
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f"# then: cd {workspace}; when done: autorl-bench finish {run.id}", file=sys.stderr)
+    return 0
+
+
+def finish_by_hand(bench: Bench, run_id: str) -> int:
+    """Submits a run's ``output/model`` and waits for the score, which the server's grader gives."""
+    bench.stop_clock(run_id)
+    run = bench.finish(run_id)
+    job = AgentJob(bench, "", LocalJobRunner(), {})
+    ended = asyncio.run(job.wait_for_end(run))
+    print(outcome(bench, ended))
+    return int(ended.state != RunState.SCORED)
+
+
+def end_left_behind(bench: Bench, run_id: str) -> int:
+    """Ends a run as interrupted, with whatever of its agent still runs."""
+    with contextlib.suppress(Conflict):
+        AgentJob(bench, "", LocalJobRunner(), {}).recover(run_id)
+    run = bench.end(run_id, RunState.INTERRUPTED, Reason("ended_by_operator", "the operator ended it"))
+    print(f"{run.id}: {run.state}")
+    return 0
