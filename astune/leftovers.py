@@ -100,10 +100,12 @@ def birth(pid: int) -> str | None:
     """When a process started, in a form that clock changes don't touch; None when it has ended."""
     if sys.platform == "linux":
         try:
-            state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            state, *fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # a name is any bytes
         except (FileNotFoundError, ProcessLookupError):
             return None
-        return None if state in "ZX" else fields[18]  # field 22 of proc(5): start time in clock ticks since boot
+        # Fields 20 and 22 of proc(5): threads (those of a process live on without its first one), and the start time
+        # in clock ticks since boot.
+        return None if state in b"ZX" and int(fields[16]) < 2 else fields[18].decode()
     try:
         return str(int(psutil.Process(pid).create_time()))
     except psutil.NoSuchProcess:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +32,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """Of /proc/PID/stat: parent, own and waited-for children's seconds of CPU, start time, resident bytes."""
+    """Of /proc/PID/stat: parent, own and waited-for children's seconds of CPU, start time, resident bytes.
+
+    ``thread`` is where a living thread of it is found when its first one, whose end looks like its own, has ended.
+    """
 
     parent: int
     own: float
     children: float
     birth: str
     resident: int
+    thread: Path | None
 
 
 class Meter:
@@ -125,17 +129,24 @@ class Meter:
         yield from (int(name) for name in names if name.isdigit())
 
     def _stat(self, pid: int) -> _Stat | None:
+        home, thread = self._proc / str(pid), None
         try:
-            state, *numbers = (self._proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+            state, *numbers = _fields(home)
+            resident = int(numbers[20])
+            if state in b"ZX":
+                if int(numbers[16]) < 2 or (thread := _living_thread(home)) is None:
+                    return None
+                resident = int(_fields(thread)[21])
         except _VANISHED:
             return None
-        if state in "ZX":
-            return None
         own, children = int(numbers[10]) + int(numbers[11]), int(numbers[12]) + int(numbers[13])
-        return _Stat(int(numbers[0]), own / _TICK, children / _TICK, numbers[18], int(numbers[20]) * _PAGE)
+        birth = numbers[18].decode()
+        return _Stat(int(numbers[0]), own / _TICK, children / _TICK, birth, resident * _PAGE, thread)
 
     def _proportional(self, pid: int, stat: _Stat) -> int:
         """The resident bytes with each shared page divided among its sharers; all of them where that is not told."""
+        if stat.thread is not None:
+            return stat.resident
         try:
             lines = (self._proc / str(pid) / "smaps_rollup").read_text().splitlines()
         except _VANISHED:
@@ -144,12 +155,12 @@ class Meter:
             return stat.resident
         return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
-    def _deleted(self, members: Iterable[int]) -> int:
+    def _deleted(self, members: Mapping[int, _Stat]) -> int:
         """Bytes of deleted files that are still open: no folder shows them, and they fill the disk all the same."""
         sizes: dict[tuple[int, int], int] = {}
-        for pid in members:
+        for pid, stat in members.items():
             try:
-                links = list((self._proc / str(pid) / "fd").iterdir())
+                links = list(((stat.thread or self._proc / str(pid)) / "fd").iterdir())
             except OSError:  # ended, or not ours to look into
                 continue
             for link in links:
@@ -158,6 +169,20 @@ class Meter:
                     if status.st_nlink == 0:
                         sizes[status.st_dev, status.st_ino] = status.st_blocks * _BLOCK
         return sum(sizes.values())
+
+
+def _fields(home: Path) -> list[bytes]:
+    """Of /proc/PID/stat, what follows the name (which is any bytes): the state, the parent, ..."""
+    return (home / "stat").read_bytes().rpartition(b")")[2].split()
+
+
+def _living_thread(home: Path) -> Path | None:
+    with suppress(OSError):  # gone altogether
+        for thread in (home / "task").iterdir():
+            with suppress(*_VANISHED):
+                if _fields(thread)[0] not in b"ZX":
+                    return thread
+    return None
 
 
 def _descendants(stats: dict[int, _Stat], root: int) -> dict[int, _Stat]:
@@ -184,13 +209,18 @@ def _held(folders: Sequence[Path]) -> int:
 def _measure(folder: Path, files: dict[tuple[int, int], int]) -> None:
     waiting = [folder]
     while waiting:
+        folder = waiting.pop()
         try:
-            entries = list(os.scandir(waiting.pop()))
-        except FileNotFoundError:
+            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError):  # removed, or replaced, a link included
             continue
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                status = entry.stat(follow_symlinks=False)
-                files[status.st_dev, status.st_ino] = status.st_blocks * _BLOCK
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(Path(entry.path))
+        try:
+            with os.scandir(opened) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        files[status.st_dev, status.st_ino] = status.st_blocks * _BLOCK
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(folder / entry.name)
+        finally:
+            os.close(opened)

@@ -15,6 +15,8 @@ import signal
 import socket
 import sys
 import time
+import traceback
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from astune.leftovers import MARK, own_mark
 from astune.tools.types import SandboxLevel
 from autorl_bench.jobs import inside, record
 from autorl_bench.jobs.streams import Capture, Relay
-from autorl_bench.jobs.types import Endpoint, JobLimits, JobRecord, JobStop
+from autorl_bench.jobs.types import Endpoint, JobLimits, JobRecord, JobStop, Process
 from autorl_bench.metering import Meter, Usage
 
 _INTERVAL = 0.05
@@ -51,6 +53,7 @@ class Keeper:
         self._cpu = 0.0
         self._exit_code: int | None = None
         self._stop: JobStop | None = None
+        self._problem = ""
         self._changed = asyncio.Event()
 
     def start(self) -> str:
@@ -81,25 +84,48 @@ class Keeper:
         """Lets the confined job go, and keeps it within its limits until nothing of it is left."""
         limits = self._plan.limits
         logs = zip(self._pipes, (record.STDOUT, record.STDERR), strict=True)
-        captures = [Capture(pipe, self._folder / name, limits.output) for pipe, name in logs]
+        captures = [Capture(pipe, self._folder / name, limits.output, self._unwritable) for pipe, name in logs]
         relays = [asyncio.create_task(relay.serve()) for relay in self._relays()]
         meter = self._meter()
         started = self._first_record()
-        record.write(self._folder, started)
         self._listen()
-        self._control.send(b"go")
-        await self._until_stop(meter, limits)
+        record.write(self._folder, started)
+        with self._trouble():
+            self._control.send(b"go")
+            await self._until_stop(meter, limits)
         await self._end_all(meter)
         for relay in relays:
             relay.cancel()
         await asyncio.gather(*relays, return_exceptions=True)
         for capture in captures:
-            capture.close()
+            with self._trouble():
+                capture.close()
         usage = meter.finish(self._cpu)
+        stop = self._verdict(usage)
+        problem = self._problem if stop == JobStop.INTERRUPTED else ""
+        final = replace(started, stop=stop, exit_code=self._exit_code, usage=usage, problem=problem)
+        record.write(self._folder, final)
         record.clean(self._folder)
-        record.write(self._folder, replace(started, stop=self._verdict(usage), exit_code=self._exit_code, usage=usage))
+
+    @contextlib.contextmanager
+    def _trouble(self) -> Iterator[None]:
+        """What goes wrong in here ends the job, and its record says what it was."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self._interrupt(f"its keeper failed: {type(error).__name__}: {error}")
+
+    def _unwritable(self, error: OSError) -> None:
+        self._interrupt(f"its output cannot be written: {error}")
+
+    def _interrupt(self, problem: str) -> None:
+        self._problem = self._problem or problem
+        self._decide(JobStop.INTERRUPTED)
 
     def _relays(self) -> list[Relay]:
+        if not self._plan.kernel:
+            return []  # its network is the machine's
         listeners = [socket.socket(fileno=fd) for fd in self._descriptors[1:]]
         return [Relay(listener, endpoint) for listener, endpoint in zip(listeners, self._endpoints, strict=True)]
 
@@ -121,7 +147,7 @@ class Keeper:
     def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._decide, JobStop.CANCELLED)
-        loop.add_reader(self._supervisor_fd, self._decide, JobStop.INTERRUPTED)
+        loop.add_reader(self._supervisor_fd, self._interrupt, "the process that had started it died")
         self._child_fd = os.pidfd_open(self._child)
         loop.add_reader(self._child_fd, self._decide, JobStop.EXIT)
 
@@ -153,16 +179,27 @@ class Keeper:
                 await asyncio.wait_for(self._changed.wait(), max(0.0, min(_INTERVAL, rest)))
 
     async def _end_all(self, meter: Meter) -> None:
-        """Kills and waits until nothing of the job is left. With a PID namespace the death of its init is enough."""
+        """Kills and waits until nothing of the job is left. With a PID namespace the death of its init is enough.
+
+        Without one, the job may start processes as fast as they are ended. Its group dies in one call, and nothing is
+        reaped while anything lives: the dead hold their ids, until there are none to start another process with.
+        """
+        with contextlib.suppress(OSError):  # only root may: the job's processes compete with their end
+            os.setpriority(os.PRIO_PROCESS, 0, -20)
+        if not self._plan.kernel:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child, signal.SIGKILL)
         while True:
-            self._reap()
-            left = {self._first.pid} if self._plan.kernel else set(meter.processes_now())
-            if not self._has_children() and not meter.processes_now():
-                return
-            for pid in left:
-                if not self._plan.kernel or record.is_alive(self._first):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+            if self._plan.kernel:
+                record.kill(self._first)
+            living = meter.processes_now()
+            if not living:
+                self._reap()
+                if not self._has_children():
+                    return
+            elif not self._plan.kernel:
+                for pid, birth in living.items():
+                    record.kill(Process(pid, birth))
             await asyncio.sleep(0.005)
 
     def _reap(self) -> None:
@@ -194,7 +231,8 @@ class Keeper:
         if self._stop == JobStop.EXIT and usage.cpu_seconds > self._plan.limits.cpu_seconds:
             return JobStop.CPU  # each process has this limit by itself, too, and may have died of it
         if self._stop == JobStop.EXIT and self._exit_code is None:
-            return JobStop.INTERRUPTED  # its init was killed from outside
+            self._problem = "its first process was killed from outside"
+            return JobStop.INTERRUPTED
         return self._stop or JobStop.INTERRUPTED
 
 

@@ -12,6 +12,8 @@ import sys
 import sysconfig
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,20 +120,25 @@ class LocalJobRunner:
             ValueError: the job could see its own folder.
             FileExistsError: the folder holds another job.
         """
-        probe = await asyncio.to_thread(self.probe)
+        with _starting():
+            probe = await asyncio.to_thread(self.probe)
         if spec.require == SandboxLevel.KERNEL and probe.level != SandboxLevel.KERNEL:
             raise SandboxError(f"the job requires kernel confinement, and there is none here: {probe.reason}")
         payload = _prepare(spec, folder, probe)
-        keeper = await asyncio.create_subprocess_exec(
-            *_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **_OPTIONS
-        )
+        with _starting(), (folder / record.KEEPER_LOG).open("wb") as log:
+            keeper = await asyncio.create_subprocess_exec(
+                *_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, **_OPTIONS
+            )
         try:
-            said, trouble = await keeper.communicate(payload)
+            said, _ = await keeper.communicate(payload)
         except asyncio.CancelledError:
-            keeper.terminate()
+            with suppress(ProcessLookupError):
+                keeper.terminate()
             await keeper.wait()
+            if record.end(folder) is None:
+                record.clean(folder)
             raise
-        return _result(folder, said, trouble)
+        return _result(folder, said)
 
     def recover(self, folder: Path) -> JobRecord | None:
         """Ends what a dead supervisor left of the job in ``folder``; None where no code of a job has run.
@@ -186,11 +193,20 @@ def _prepare(spec: JobSpec, folder: Path, probe: SandboxProbe) -> bytes:
     return json.dumps(request).encode()
 
 
-def _result(folder: Path, said: bytes, trouble: bytes) -> JobRecord:
+@contextmanager
+def _starting() -> Iterator[None]:
+    """A machine without room for one more process or thread is no fault of the job's."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise SandboxError(f"the job was not run, because its keeper could not be started: {error}") from error
+
+
+def _result(folder: Path, said: bytes) -> JobRecord:
     result = record.end(folder)
     if result is None:
+        reason = said.decode().strip() or record.keeper_said(folder) or "its keeper died"
         record.clean(folder)
-        reason = said.decode().strip() or trouble.decode().strip()[-500:] or "its keeper died"
         raise SandboxError(f"the job was not run, because it could not be confined: {reason}")
     return result
 
@@ -211,11 +227,13 @@ def _try_escapes() -> str:
         )
         folder = Path(name, "job")
         probe = SandboxProbe(SandboxLevel.KERNEL, (), "")
-        done = subprocess.run(
-            _command(), input=_prepare(spec, folder, probe), capture_output=True, check=False, **_OPTIONS
-        )
+        payload = _prepare(spec, folder, probe)
+        with (folder / record.KEEPER_LOG).open("wb") as log:
+            done = subprocess.run(
+                _command(), input=payload, stdout=subprocess.PIPE, stderr=log, check=False, **_OPTIONS
+            )
         try:
-            result = _result(folder, done.stdout, done.stderr)
+            result = _result(folder, done.stdout)
         except SandboxError as error:
             return str(error)
         if result.stop != JobStop.EXIT or result.exit_code != 0:

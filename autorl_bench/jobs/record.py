@@ -20,6 +20,9 @@ from astune.leftovers import MARK, birth
 from autorl_bench.jobs.types import JobRecord, JobStop, Process
 
 RECORD, STDOUT, STDERR, TEMPORARY, SCRATCH = "record.json", "stdout.log", "stderr.log", "tmp", "root"
+#: What the keeper said of its own troubles; not there when it had none.
+KEEPER_LOG = "keeper.log"
+_SAID = 500
 _RECORDS = TypeAdapter(JobRecord)
 _PATIENCE = 10.0
 
@@ -63,18 +66,35 @@ def end(folder: Path) -> JobRecord | None:
         CheckpointError: the record is damaged, or something of the job does not end.
     """
     record = read(folder)
-    if record is None or record.stop is not None or (is_alive(record.supervisor) and is_alive(record.keeper)):
-        return record
+    if record is None:
+        return None
+    if record.stop is None:
+        if is_alive(record.supervisor) and is_alive(record.keeper):
+            return record
+        record = _close(record, folder)
+    clean(folder)
+    return record
+
+
+def _close(record: JobRecord, folder: Path) -> JobRecord:
     if not _wait([record.keeper]):  # it sees that the supervisor is gone, and ends the job in good order
-        _kill(record.keeper)
+        kill(record.keeper)
         _wait([record.keeper])
     record = read(folder) or record
     _end_all(record, folder)
-    clean(folder)
     if record.stop is None:
-        record = replace(record, stop=JobStop.INTERRUPTED)
+        problem = keeper_said(folder) or "its keeper was killed"
+        record = replace(record, stop=JobStop.INTERRUPTED, problem=problem)
         write(folder, record)
     return record
+
+
+def keeper_said(folder: Path) -> str:
+    """The end of what the keeper said of its own troubles, or nothing."""
+    try:
+        return (folder / KEEPER_LOG).read_text(errors="replace").strip()[-_SAID:]
+    except OSError:
+        return ""
 
 
 def _end_all(record: JobRecord, folder: Path) -> None:
@@ -84,13 +104,21 @@ def _end_all(record: JobRecord, folder: Path) -> None:
         if time.monotonic() > deadline:
             raise CheckpointError(f"processes of the job in {folder} do not end: {[process.pid for process in left]}")
         for process in left:
-            _kill(process)
+            kill(process)
         _wait(left)
 
 
 def clean(folder: Path) -> None:
-    """Removes what only a running job needs; by ``rm``, because Python's own way fails on a very deep folder."""
-    subprocess.run(["rm", "-rf", "--", folder / TEMPORARY, folder / SCRATCH], check=False, capture_output=True)
+    """Removes what only a running job needs; by ``rm``, because Python's own way fails on a very deep folder.
+
+    Where no process can be started now, the next call removes it.
+    """
+    left = [folder / name for name in (TEMPORARY, SCRATCH) if (folder / name).exists()]
+    with suppress(OSError):
+        if left:
+            subprocess.run(["rm", "-rf", "--", *left], check=False, capture_output=True)
+        if not keeper_said(folder):
+            (folder / KEEPER_LOG).unlink(missing_ok=True)
 
 
 def _marked(mark: str) -> Iterator[Process]:
@@ -101,10 +129,15 @@ def _marked(mark: str) -> Iterator[Process]:
                 yield this_process(process.pid)
 
 
-def _kill(process: Process) -> None:
-    if is_alive(process):
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
+def kill(process: Process) -> None:
+    """Kills this very process, unless it has ended; never another that was given its id since."""
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            if is_alive(process):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
 
 
 def _wait(processes: list[Process]) -> bool:

@@ -6,9 +6,9 @@ import asyncio
 import os
 import socket
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from autorl_bench.jobs.types import Endpoint
 
@@ -19,14 +19,16 @@ _MAX_CONNECTIONS = 64
 class Capture:
     """Reads a pipe into a file: the first half of ``limit`` bytes as they come, at the end the last half.
 
-    What a job prints last says why it failed; what lies between is dropped and its length noted.
+    What a job prints last says why it failed; what lies between is dropped and its length noted. ``failed`` is called
+    when the file cannot be written; nothing is read any more then.
     """
 
-    def __init__(self, pipe: int, path: Path, limit: int) -> None:
+    def __init__(self, pipe: int, path: Path, limit: int, failed: Callable[[OSError], object]) -> None:
         self._pipe, self._room, self._tail_room = pipe, limit - limit // 2, limit // 2
-        self._file: BinaryIO = path.open("wb", buffering=0)
+        self._file = path.open("wb", buffering=0)
         self._tail: deque[bytes] = deque()
         self._held = self._dropped = 0
+        self._failed, self._broken = failed, False
         os.set_blocking(pipe, False)
         asyncio.get_running_loop().add_reader(pipe, self._read)
 
@@ -39,13 +41,18 @@ class Capture:
         if not chunk:
             asyncio.get_running_loop().remove_reader(self._pipe)
             return False
-        self._keep(chunk)
-        return True
+        try:
+            self._keep(chunk)
+        except OSError as error:
+            self._broken = True
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            self._failed(error)
+        return not self._broken
 
     def _keep(self, chunk: bytes) -> None:
         head, rest = chunk[: self._room], chunk[self._room :]
         self._room -= len(head)
-        self._file.write(head)
+        self._write(head)
         self._tail.append(rest)
         self._held += len(rest)
         while self._held > self._tail_room:
@@ -57,15 +64,26 @@ class Capture:
                 self._tail.appendleft(first[excess:])
 
     def close(self) -> None:
-        """Takes what is still in the pipe, and writes the end."""
+        """Takes what is still in the pipe, and writes the end, unless writing has failed before. Raises OSError."""
+        try:
+            if not self._broken:
+                self._finish()
+        finally:
+            asyncio.get_running_loop().remove_reader(self._pipe)
+            self._file.close()
+            os.close(self._pipe)
+
+    def _finish(self) -> None:
         while self._read():
             pass
-        asyncio.get_running_loop().remove_reader(self._pipe)
         if self._dropped:
-            self._file.write(f"\n[... {self._dropped} bytes left out ...]\n".encode())
-        self._file.write(b"".join(self._tail))
-        self._file.close()
-        os.close(self._pipe)
+            self._write(f"\n[... {self._dropped} bytes left out ...]\n".encode())
+        self._write(b"".join(self._tail))
+
+    def _write(self, data: bytes) -> None:
+        """A disk that fills up takes a part first, and refuses the rest."""
+        while data:
+            data = data[self._file.write(data) :]
 
 
 class Relay:

@@ -127,6 +127,8 @@ class Process:
 class JobRecord:
     """A job on disk. ``stop`` is None while it runs; ``exit_code`` is negative for a signal, as in subprocess.
 
+    ``problem`` says why nobody could watch over an interrupted job to its end.
+
     ``supervisor`` started the job, ``keeper`` watches over it, ``first`` is its first process: all of the job dies
     with it at the kernel level. ``mark`` is the value of the project's variable in the job's environment.
     """
@@ -140,6 +142,7 @@ class JobRecord:
     stop: JobStop | None = None
     exit_code: int | None = None
     usage: Usage = field(default_factory=Usage)
+    problem: str = ""
 
 
 class JobRunner(Protocol):
@@ -153,7 +156,7 @@ class JobRunner(Protocol):
         """Runs a job to its end; record and output are in ``folder``. Cancelling ends the job.
 
         Raises:
-            SandboxError: the job could not be confined as required. None of its code has run.
+            SandboxError: the job could not be started, or not confined as required. None of its code has run.
         """
         ...
 

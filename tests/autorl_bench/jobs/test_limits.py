@@ -73,6 +73,27 @@ async def test_memory_that_forks_share_is_counted_once(place, kernel_runner):
     assert record.stop == JobStop.EXIT
 
 
+async def test_a_process_whose_first_thread_has_ended_is_measured_and_ended(place, runner, nonce, nothing_left):
+    script = """
+        import ctypes, os, threading, time
+        def hold():
+            kept = b"x" * (60 << 20)
+            time.sleep(600)
+        os.fork()
+        threading.Thread(target=hold).start()
+        ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
+    """
+    record = await place.run(runner, script, nonce, limits={"memory": 100 << 20})
+    assert record.stop == JobStop.MEMORY
+    assert alive(nonce) == []
+
+
+async def test_a_process_may_have_any_name(place, runner):
+    script = "import ctypes, time\nctypes.CDLL(None).prctl(15, b'\\xff)\\xfe', 0, 0, 0)\ntime.sleep(600)"
+    record = await place.run(runner, script, limits={"wall_seconds": 1})
+    assert record.stop == JobStop.WALL
+
+
 async def test_many_files_fill_the_disk_budget(place, runner):
     script = """
         import itertools
@@ -98,6 +119,19 @@ async def test_deleted_files_that_are_open_fill_it_too(place, kernel_runner):
     """
     record = await place.run(kernel_runner, script, limits={"disk": 8 << 20})
     assert record.stop == JobStop.DISK
+
+
+async def test_a_folder_that_becomes_a_link_is_measured_as_nothing(place, process_runner):
+    script = """
+        import os, time
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            os.mkdir("folder")
+            os.rmdir("folder")
+            os.symlink("/usr", "folder")
+            os.unlink("folder")
+    """
+    assert (await place.run(process_runner, script)).stop == JobStop.EXIT
 
 
 async def test_a_huge_sparse_file_is_refused(place, runner):

@@ -47,7 +47,8 @@ def test_a_killed_supervisor_leaves_nothing_after_the_next_start(place, runner, 
     supervisor = start_supervisor(place, runner, nonce)
     supervisor.kill()
     supervisor.wait()
-    assert runner.recover(place.folder).stop == JobStop.INTERRUPTED
+    record = runner.recover(place.folder)
+    assert (record.stop, record.problem) == (JobStop.INTERRUPTED, "the process that had started it died")
     assert alive(nonce) == []
 
 
@@ -65,7 +66,22 @@ def test_a_killed_keeper_is_an_interruption_for_a_living_supervisor(place, runne
     supervisor = start_supervisor(place, runner, nonce)
     os.kill(records.read(place.folder).keeper.pid, signal.SIGKILL)
     assert supervisor.wait() == 0
-    assert records.read(place.folder).stop == JobStop.INTERRUPTED
+    record = records.read(place.folder)
+    assert (record.stop, record.problem) == (JobStop.INTERRUPTED, "its keeper was killed")
+    assert alive(nonce) == []
+
+
+#: What a full disk does to a write, a limit on the size of files does, too.
+NO_ROOM = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))\n" + SUPERVISOR
+
+
+def test_output_that_cannot_be_kept_interrupts_the_job(place, runner, nonce, nothing_left):
+    command = json.dumps(place.spec("print('x' * 10_000, flush=True)\nimport time\ntime.sleep(600)", nonce).command)
+    arguments = [runner.probe().level, str(place.workspace), str(place.folder), command]
+    subprocess.run([sys.executable, "-c", NO_ROOM, *arguments], check=True)
+    record = records.read(place.folder)
+    assert record.stop == JobStop.INTERRUPTED
+    assert record.problem == "its output cannot be written: [Errno 27] File too large"
     assert alive(nonce) == []
 
 
