@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,8 @@ def score_of(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def _arguments(stage: Stage, model: Path, folder: Path, settings: Settings) -> list[str]:
-    own = [text.format(base_model=model, train_data=settings.train_data) for text in stage.get("overrides", ())]
+    paths = {"{base_model}": str(model), "{train_data}": str(settings.train_data)}
+    own = [_filled(text, paths) for text in stage.get("overrides", ())]
     return [
         *("--conf", str(configuration(stage.get("conf", "tutorial/example_math_agent/math_agent.yaml")))),
         f"model.path={model}",
@@ -91,6 +92,12 @@ def _arguments(stage: Stage, model: Path, folder: Path, settings: Settings) -> l
         f"trainer.threads={settings.threads}",
         *(f"name={folder.name}", f"save_dir={folder.parent}"),
     ]
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        text = text.replace(name, value)
+    return text
 
 
 def configuration(name: str) -> Path:

@@ -44,8 +44,8 @@ def train_supervised(stage: Stage, model: Path, folder: Path, settings: Settings
     """Trains ``stage["steps"]`` steps, or as many as the time allows.
 
     Settings: ``learning_rate``; ``optimizer`` (``adamw``, or ``muon`` for the layers' matrices); ``batch``;
-    ``decay`` (share of the steps, at the end, over which the learning rate falls to 0); ``system`` and ``user`` (the
-    scenario's prompt).
+    ``decay`` (share of the steps, at the end, over which the learning rate falls to 0); ``start`` (steps of earlier
+    stages, so that this one reads the data in another order); ``system`` and ``user`` (the scenario's prompt).
     """
     import torch
 
@@ -61,11 +61,12 @@ def train_supervised(stage: Stage, model: Path, folder: Path, settings: Settings
     optimizers = _optimizers(policy, stage)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     history: list[float] = []
+    order = f"{settings.seed}:{stage.get('start', 0)}"
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     started, steps = time.monotonic(), 0
     policy.train()
-    for batch in itertools.islice(batches(examples, stage.get("batch", 32), settings.seed), stage["steps"]):
+    for batch in itertools.islice(batches(examples, stage.get("batch", 32), order), stage["steps"]):
         if stopped.is_set() or settings.seconds_left < _CLOSING_SECONDS:
             break
         for optimizer, peak in zip(optimizers, peaks, strict=True):
@@ -103,13 +104,13 @@ def _example(record: dict[str, Any], tokenizer: PreTrainedTokenizerBase, stage: 
     return Example((*prompt, *solution, tokenizer.eos_token_id), len(prompt))
 
 
-def batches(examples: Sequence[Example], size: int, seed: int) -> Iterator[list[Example]]:
-    """Batches without end; each pass is in an order of its own that the seed decides."""
+def batches(examples: Sequence[Example], size: int, order: str) -> Iterator[list[Example]]:
+    """Batches without end; each pass is in an order of its own, which ``order`` names."""
     for epoch in itertools.count():
-        order = list(examples)
-        random.Random(f"{seed}:{epoch}").shuffle(order)
-        for start in range(0, max(1, len(order) - size + 1), size):
-            yield order[start : start + size]
+        shuffled = list(examples)
+        random.Random(f"{order}:{epoch}").shuffle(shuffled)
+        for start in range(0, max(1, len(shuffled) - size + 1), size):
+            yield shuffled[start : start + size]
 
 
 def _optimizers(policy: PreTrainedModel, stage: Stage) -> list[torch.optim.Optimizer]:

@@ -1,0 +1,1 @@
+"""Hypothesis, experiment, feedback, memory: an agent that improves a model until its budget is spent."""

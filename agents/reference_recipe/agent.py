@@ -1,0 +1,73 @@
+"""Trains the scenario's first recipe in one go, stopping in time to leave a model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from agents.common.experiment import Limits, run_script, script_environment
+from agents.common.launch import ColdLauncher, Start
+from agents.common.script import run_agent
+from agents.common.task import Task
+from agents.common.training.publish import publish_model
+from agents.common.write_code import write_code
+from astune.config import load_config
+from astune.errors import AstuneError, ConfigError
+from autorl_bench.scenarios import Scenario, ScenarioRegistry
+from autorl_bench.scenarios.schema import Recipe
+
+#: Seconds at the end for the script to write its model, and for this process to hand it over.
+CLOSING_SECONDS = 6.0
+
+
+def stage_of(recipe: Recipe, scenario: Scenario) -> dict[str, Any]:
+    """A recipe as a stage of training."""
+    if recipe.supervised is not None:
+        prompt = {"system": scenario.prompt.system, "user": scenario.prompt.user}
+        return {"method": "supervised", **recipe.supervised.model_dump(), **prompt}
+    return {"method": "rl", "steps": _steps_of(recipe), "conf": recipe.conf, "overrides": list(recipe.overrides)}
+
+
+def _steps_of(recipe: Recipe) -> int:
+    """As many as the recipe's own configuration says."""
+    from agents.common.training.rl import configuration
+
+    filled = [text.format(base_model="nano", train_data="train.jsonl") for text in recipe.overrides]
+    return load_config(configuration(str(recipe.conf)), filled).trainer.steps
+
+
+def main() -> None:
+    """Writes ``code/``, runs it, and leaves its model in ``output/model``; the base model, if it comes to nothing."""
+    task = Task.from_environment()
+    publish_model(task.base_model, task.output_model)
+    scenario = ScenarioRegistry().get(task.scenario)
+    if not scenario.recipes:
+        raise ConfigError(f"scenario {task.scenario} has no reference recipe; its base model is what is handed in")
+    script = write_code(
+        task.code, f"{scenario.id}: {scenario.recipes[0].name}", [stage_of(scenario.recipes[0], scenario)]
+    )
+    seconds = task.deadline.seconds_left - CLOSING_SECONDS
+    environment = script_environment(
+        task,
+        task.workspace / "trained",
+        seconds,
+        AUTORL_CACHE=str(task.workspace / "cache"),
+        AUTORL_REPORT=str(task.workspace / "report.json"),
+    )
+    ended = run_script(
+        ColdLauncher(),
+        Start(script, task.code, environment, task.workspace / "train.log"),
+        Limits(seconds, output=2**24),
+        report=task.workspace / "report.json",
+    )
+    print(f"{ended.stop} after {ended.seconds:.0f} s, score of training {ended.report.get('score')}", flush=True)
+    if not ended.succeeded:
+        raise AstuneError(f"the recipe came to nothing:\n{ended.log[-2000:]}")
+    publish_model(task.workspace / "trained", task.output_model)
+
+
+if __name__ == "__main__":
+    run_agent(main)
