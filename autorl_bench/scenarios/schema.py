@@ -139,13 +139,30 @@ class Budget(Section):
         return int(self.disk_gib * _GIB)
 
 
+class SupervisedRecipe(Section):
+    """Training on the worked solutions of the training data, for a base that knows nothing of the task."""
+
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, description="Peak, after a short warm-up.")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="`muon` is for the layers' matrices.")
+    batch: int = Field(32, ge=1, description="Examples of a step.")
+    decay: float = Field(1.0, ge=0, le=1, description="Share of the steps over which the learning rate falls to 0.")
+
+
 class Recipe(Section):
     """A training run of ours on this scenario: what the normalised score 1 stands for."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
-    conf: str = Field(description="Configuration of `astuner`, relative to the project's folder.")
+    conf: str | None = Field(None, description="Configuration of `astuner`, relative to the project's folder.")
     overrides: list[str] = Field([], description="`section.key=value`; {base_model} and {train_data} are paths.")
+    supervised: SupervisedRecipe | None = Field(None, description="Supervised training, in place of `conf`.")
     note: str = ""
+
+    @model_validator(mode="after")
+    def _one_training(self) -> Self:
+        if (self.conf is None) == (self.supervised is None):
+            raise ValueError("give `conf` (a configuration of the trainer) or `supervised`, one of the two")
+        return self
 
 
 class BaseModelFiles(Section):

@@ -27,7 +27,7 @@ def test_every_bundled_scenario_can_make_its_parts(scenario_id):
 @pytest.mark.parametrize("scenario_id", BUNDLED)
 def test_every_reference_recipe_is_a_configuration_that_the_trainer_takes(scenario_id):
     scenario = ScenarioRegistry().get(scenario_id)
-    for recipe in scenario.recipes:
+    for recipe in (recipe for recipe in scenario.recipes if recipe.conf is not None):
         filled = [text.format(base_model="nano", train_data="train.jsonl") for text in recipe.overrides]
         load_config(ROOT / recipe.conf, filled)
 
