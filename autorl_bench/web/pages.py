@@ -85,7 +85,11 @@ class Pages:
             budget=_budget(asked["budget"]),
             splits=_splits(asked),
             asking=_asking(asked),
-            prompt=[(role, words) for role, words in asked["prompt"].items() if role != "renderer" and words],
+            prompt=[
+                (role, words)
+                for role, words in asked["prompt"].items()
+                if role != "renderer" and words not in (None, "{question}")
+            ],
         )
 
     def _card(self, name: str) -> dict[str, Any]:

@@ -130,14 +130,20 @@ def _finalize(value: Any) -> Any:
     return text.clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
+#: Keys of reports that say where in the vault something lies.
+_OURS = frozenset({"folder", "path"})
+
+
 def scalars(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The numbers and words of a report. Lists are counted, not shown: some name hidden items."""
+    """The numbers and words of a report. Lists are counted, not shown: some name hidden items. Nor are our folders."""
     return [(name, value) for name, value in text.flat(_counted(report)) if name != "…"]
 
 
 def _counted(value: Mapping[str, Any]) -> dict[str, Any]:
     counted: dict[str, Any] = {}
     for name, inner in value.items():
+        if name in _OURS:
+            continue
         if isinstance(inner, Mapping):
             counted[name] = _counted(inner)
         elif isinstance(inner, list | tuple):

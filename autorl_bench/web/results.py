@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,31 @@ class Entry:
         """The run's budget of wall clock seconds."""
         seconds = self.run.budget.get("wall_seconds")
         return float(seconds) if isinstance(seconds, int | float) and seconds > 0 else _SOME_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class RunClock:
+    """What of its wall time a run had spent at a moment: the time in which its agent's processes were running.
+
+    ``stretches`` are the beginnings and ends of the agent's attempts; a run that was interrupted and resumed has
+    several, and is not charged for the time between them.
+    """
+
+    stretches: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, tx: Transaction, run: Run) -> RunClock:
+        """From what was noted along the run; without notes, all the time since its start."""
+        starts = [event.created for event in tx.ledger.events(run.id, "agent.started")]
+        ends = [event.created for event in tx.ledger.events(run.id, "agent.ended")]
+        first = run.started if run.started is not None else run.created
+        starts = starts or [first]
+        bounds = [min([end for end in ends if end >= start], default=math.inf) for start in starts]
+        return cls(tuple(zip(starts, bounds, strict=True)))
+
+    def spent(self, moment: float) -> float:
+        """Seconds of the budget."""
+        return sum(max(0.0, min(moment, end) - start) for start, end in self.stretches)
 
 
 @dataclass(slots=True)
@@ -155,10 +181,10 @@ def _evaluated(tx: Transaction, run: Run) -> tuple[Evaluated | None, str]:
 
 
 def _progress(tx: Transaction, run: Run) -> tuple[tuple[float, float], ...]:
-    start = run.started if run.started is not None else run.created
+    clock = RunClock.of(tx, run)
     answered = (query for query in tx.submissions.dev_queries(run.id) if query.state == QueryState.ANSWERED)
     found = [tx.results.get(query.evaluation_id) for query in answered if query.evaluation_id is not None]
-    return tuple((max(record.created - start, 0.0), record.evaluation.accuracy) for record in found)
+    return tuple((clock.spent(record.created), record.evaluation.accuracy) for record in found)
 
 
 def _cost(tx: Transaction, run: Run) -> Cost:

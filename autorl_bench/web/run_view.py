@@ -20,7 +20,7 @@ from autorl_bench.store.records import (
     Usage,
 )
 from autorl_bench.types import Evaluation, Reason
-from autorl_bench.web.results import Entry, Results
+from autorl_bench.web.results import Entry, Results, RunClock
 
 #: An agent can write as much as it likes; a page shows this many experiments, the newest.
 MAX_EXPERIMENTS = 200
@@ -44,7 +44,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A dev query and what was answered, ``seconds`` after the run's start; ``experiment`` is its number."""
+    """A dev query and what was answered after ``seconds`` of the run's wall time; ``experiment`` is its number."""
 
     number: int
     state: QueryState
@@ -139,11 +139,11 @@ def read_run(results: Results, run_id: str) -> RunView:
     with results.store.read() as tx:
         run = tx.runs.get(run_id)
         entry = results.entry(tx, run)
-        start = run.started if run.started is not None else run.created
+        clock = RunClock.of(tx, run)
         experiments = tx.notebook.experiments(run_id)
-        answers = _answers(tx, run_id, start, {one.id: one.number for one in experiments})
+        answers = _answers(tx, run_id, clock, {one.id: one.number for one in experiments})
         splits = _splits(tx, run_id, answers)
-        ideas, left_out = _ideas(tx.notebook.hypotheses(run_id), experiments, answers, start)
+        ideas, left_out = _ideas(tx.notebook.hypotheses(run_id), experiments, answers, clock)
         submissions = tx.submissions.of_run(run_id)
         final = tx.results.score(run_id)
         samples = tx.ledger.samples(run_id)
@@ -168,20 +168,19 @@ def read_run(results: Results, run_id: str) -> RunView:
     )
 
 
-def _answers(tx: Transaction, run_id: str, start: float, experiments: Mapping[int, int]) -> list[Answer]:
+def _answers(tx: Transaction, run_id: str, clock: RunClock, experiments: Mapping[int, int]) -> list[Answer]:
     return [
-        _answer(tx, query, number, start, experiments)
+        _answer(tx, query, number, clock, experiments)
         for number, query in enumerate(tx.submissions.dev_queries(run_id), start=1)
     ]
 
 
-def _answer(tx: Transaction, query: DevQuery, number: int, start: float, experiments: Mapping[int, int]) -> Answer:
+def _answer(tx: Transaction, query: DevQuery, number: int, clock: RunClock, experiments: Mapping[int, int]) -> Answer:
     record = None if query.evaluation_id is None else tx.results.get(query.evaluation_id)
     when = query.created if record is None else record.created
     score = None if record is None else Score.of(record.evaluation)
     experiment = None if query.experiment_id is None else experiments.get(query.experiment_id)
-    seconds = max(when - start, 0.0)
-    return Answer(number, query.state, seconds, score, experiment, query.reasons, query.model_digest)
+    return Answer(number, query.state, clock.spent(when), score, experiment, query.reasons, query.model_digest)
 
 
 def _splits(tx: Transaction, run_id: str, answers: Sequence[Answer]) -> list[SplitScore]:
@@ -229,7 +228,7 @@ def _gap(answers: Sequence[Answer], final: EvaluationRecord) -> Gap | None:
 
 
 def _ideas(
-    hypotheses: Sequence[Hypothesis], experiments: Sequence[Experiment], answers: Sequence[Answer], start: float
+    hypotheses: Sequence[Hypothesis], experiments: Sequence[Experiment], answers: Sequence[Answer], clock: RunClock
 ) -> tuple[tuple[Idea, ...], int]:
     """The newest experiments under their hypotheses, and how many of both are left out."""
     shown = experiments[-MAX_EXPERIMENTS:]
@@ -237,15 +236,15 @@ def _ideas(
     kept = [one for one in hypotheses if one.id in tried] + [one for one in hypotheses if one.id not in tried]
     kept = sorted(kept[:MAX_EXPERIMENTS], key=lambda one: one.number)
     ideas = tuple(
-        Idea(one, tuple(_trial(each, answers, start) for each in shown if each.hypothesis_id == one.id)) for one in kept
+        Idea(one, tuple(_trial(each, answers, clock) for each in shown if each.hypothesis_id == one.id)) for one in kept
     )
     return ideas, len(experiments) - len(shown) + len(hypotheses) - len(kept)
 
 
-def _trial(experiment: Experiment, answers: Sequence[Answer], start: float) -> Trial:
+def _trial(experiment: Experiment, answers: Sequence[Answer], clock: RunClock) -> Trial:
     own = tuple(answer for answer in answers if answer.experiment == experiment.number)
     seconds = None if experiment.ended is None else experiment.ended - experiment.created
-    return Trial(experiment, own, max(experiment.created - start, 0.0), seconds)
+    return Trial(experiment, own, clock.spent(experiment.created), seconds)
 
 
 def _used(

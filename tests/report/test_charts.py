@@ -50,3 +50,9 @@ def test_hover_data_holds_every_series_with_its_values():
 
 def test_chart_without_data_is_still_a_chart():
     ElementTree.fromstring(svg(Chart("empty", [Series("a", "a", [], [])]), 360, 200))
+
+
+def test_a_band_is_drawn_behind_its_line():
+    chart = Chart("Score", [Series("mean", "a0", [0, 1], [0.4, 0.6], band=[(0.3, 0.5), (0.5, 0.7)])])
+    drawn = svg(chart, 400, 200)
+    assert drawn.index('class="band a0"') < drawn.index('class="line a0"') and drawn.count("Z") == 1

@@ -66,13 +66,13 @@ class Demo:
         self.store = open_store(home / "vault" / "store.db", clock=self.clock)
         self._count = 0
 
-    def start(self, agent: str, seed: int, track: Track = Track.WEIGHTS) -> str:
+    def start(self, agent: str, seed: int, track: Track = Track.WEIGHTS, version: str = "1") -> str:
         """A running run with its baselines."""
         self._count += 1
         run_id = f"{self.scenario.id}_20270115-0{self._count // 10}{self._count % 10}000-{self._count:04x}"
         with self.store.write() as tx:
             snapshot = tx.runs.snapshot_scenario(self.scenario.id, self.scenario.model_dump(mode="json"))
-            version = tx.runs.register_agent(agent, {"command": ["python", "agent.py"]})
+            version = tx.runs.register_agent(agent, {"command": ["python", "agent.py"], "version": version})
             budget = self.scenario.budget.model_dump(mode="json")
             options = {"track": track, "seed": seed, "budget": budget, "isolation": "kernel"}
             tx.runs.create(snapshot, version, run_id=run_id, draw=f"draw-{seed}", **options)
@@ -87,10 +87,15 @@ class Demo:
         code.mkdir(parents=True)
         return run_id
 
-    def work(self, run_id: str, steps: Sequence[Step], seconds: float = 90) -> None:
-        """The agent tries its steps, one after the other."""
-        for number, step in enumerate(steps, start=1):
-            self._try(run_id, number, step, seconds)
+    def note(self, run_id: str, what: str) -> None:
+        """An event along the run."""
+        with self.store.write() as tx:
+            tx.ledger.note(what, actor="operator", run_id=run_id)
+
+    def work(self, run_id: str, steps: Sequence[Step], seconds: float = 90, number: int = 1) -> None:
+        """The agent tries its steps, one after the other; the first is experiment ``number``."""
+        for offset, step in enumerate(steps):
+            self._try(run_id, number + offset, step, seconds)
 
     def _try(self, run_id: str, number: int, step: Step, seconds: float) -> None:
         folder = self.home / "workspace" / run_id / "code" / f"experiment_{number}"
@@ -129,6 +134,7 @@ class Demo:
             made = tx.submissions.add(run_id, digest="5e" * 32, path="vault/submitted/1", size=size, limit=3)
             tx.submissions.report(made.id, "provenance", PROVENANCE)
             tx.submissions.report(made.id, "contamination", CONTAMINATION)
+            tx.submissions.report(made.id, "claimed", {"folder": "/home/vault/models/1", "digest": "5e" * 32})
             tx.submissions.declare_final(made.id, actor="agent")
         self.clock.now += 1
         with self.store.write() as tx:
