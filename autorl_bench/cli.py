@@ -236,8 +236,8 @@ def _scenarios(options: argparse.Namespace) -> int:
         return 0
     for name in registry.ids:
         scenario = registry.get(name)
-        lacking = "" if not missing(scenario, roots) else "  (files are missing: autorl-bench scenarios " + name + ")"
-        print(f"{name:16} {scenario.title}; {scenario.metric}, base {scenario.baseline_score:.1f} %{lacking}")
+        note = f"  (files are missing: autorl-bench scenarios {name})" if missing(scenario, roots) else ""
+        print(f"{name:16} {scenario.title}; {scenario.metric}, base {scenario.baseline_score:.1f} %{note}")
     return 0
 
 

@@ -4,7 +4,7 @@ from autorl_bench.scenarios.checkers import make_checker
 from autorl_bench.scenarios.prepare import Missing, missing, prepare
 from autorl_bench.scenarios.registry import ScenarioRegistry, UnknownScenario, load_scenario
 from autorl_bench.scenarios.schema import Scenario
-from autorl_bench.scenarios.sources import Roots, load_items, new_run_seed
+from autorl_bench.scenarios.sources import Roots, load_items
 from autorl_bench.scenarios.views import details, four_fields
 
 __all__ = [
@@ -19,6 +19,5 @@ __all__ = [
     "load_scenario",
     "make_checker",
     "missing",
-    "new_run_seed",
     "prepare",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -34,11 +33,6 @@ class Roots:
         return how.replace("{public}", str(self.public)).replace("{vault}", str(self.vault))
 
 
-def new_run_seed() -> int:
-    """A seed for one run's hidden items: 128 random bits, because the generators are public."""
-    return secrets.randbits(128)
-
-
 def load_items(scenario: Scenario, split: Split, roots: Roots, run_seed: int | None = None) -> list[Item]:
     """The items of one split, always in the same order.
 
@@ -46,7 +40,7 @@ def load_items(scenario: Scenario, split: Split, roots: Roots, run_seed: int | N
         scenario: whose items.
         split: ``train`` and ``dev`` are the same for all runs; ``test`` and ``twin`` of a generator are the run's own.
         roots: where files are; a generator needs none.
-        run_seed: of :func:`new_run_seed`; files ignore it.
+        run_seed: secret and of many bits, because the generators are public; files ignore it.
 
     Raises:
         TaskError: files are missing or not as they should be, or there are too few problems.
