@@ -1,6 +1,6 @@
 """Long jobs that nobody trusts (an agent, submitted training code), under a budget."""
 
-from autorl_bench.jobs.local import LocalJobRunner, python_paths
+from autorl_bench.jobs.local import LocalJobRunner, library_paths, python_paths
 from autorl_bench.jobs.types import Endpoint, JobLimits, JobRecord, JobRunner, JobSpec, JobStop
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "JobSpec",
     "JobStop",
     "LocalJobRunner",
+    "library_paths",
     "python_paths",
 ]

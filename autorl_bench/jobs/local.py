@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import astune
+import autorl_bench
+import tutorial
 from astune.errors import SandboxError
 from astune.tools import landlock, seccomp
 from astune.tools.sandbox import ENVIRONMENT
@@ -65,6 +67,11 @@ def python_paths() -> tuple[Path, ...]:
     packages = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *astune.__path__)
     paths = [Path(name).resolve() for name in (sys.prefix, sys.base_prefix, *packages)]
     return tuple(dict.fromkeys(path for path in paths if not path.is_relative_to("/usr")))
+
+
+def library_paths() -> tuple[Path, ...]:
+    """What a job may read of this project beside ``astune``: the client with what it imports, and the examples."""
+    return tuple(Path(path).resolve() for package in (autorl_bench, tutorial) for path in package.__path__)
 
 
 class LocalJobRunner:
@@ -159,7 +166,7 @@ def _command() -> list[str]:
 def _prepare(spec: JobSpec, folder: Path, probe: SandboxProbe) -> bytes:
     """Makes the job's folder; returns the request to its keeper."""
     folder = folder.resolve()
-    spec.check_hidden((folder,))
+    spec.check_hidden(tuple(folder / name for name in record.NAMES))
     if (folder / record.RECORD).exists():
         raise FileExistsError(f"{folder} holds the record of another job")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

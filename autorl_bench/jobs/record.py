@@ -22,6 +22,7 @@ from autorl_bench.jobs.types import JobRecord, JobStop, Process
 RECORD, STDOUT, STDERR, TEMPORARY, SCRATCH = "record.json", "stdout.log", "stderr.log", "tmp", "root"
 #: What the keeper said of its own troubles; not there when it had none.
 KEEPER_LOG = "keeper.log"
+NAMES = (RECORD, STDOUT, STDERR, TEMPORARY, SCRATCH, KEEPER_LOG)
 _SAID = 500
 _RECORDS = TypeAdapter(JobRecord)
 _PATIENCE = 10.0

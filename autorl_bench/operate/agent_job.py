@@ -8,14 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import tutorial
 from astune.files import atomic_write
 from autorl_bench.agents import Agent
 from autorl_bench.bench import Bench
-from autorl_bench.jobs import Endpoint, JobLimits, JobRecord, JobRunner, JobSpec, JobStop, python_paths
+from autorl_bench.jobs import Endpoint, JobLimits, JobRecord, JobRunner, JobSpec, JobStop, library_paths, python_paths
 from autorl_bench.operate.task_text import task_text
 from autorl_bench.scenarios import Scenario
 from autorl_bench.store import RunState
@@ -135,13 +133,6 @@ class AgentJob:
             with self.bench.store.read() as tx:
                 run = tx.runs.get(run_id)
             self._ended(run, number, self.runner.recover(folder))
-
-
-def library_paths() -> tuple[Path, ...]:
-    """What an agent may read of this project beside ``astune``: the client with what it imports, and the examples."""
-    import autorl_bench
-
-    return tuple(Path(path).resolve() for package in (autorl_bench, tutorial) for path in package.__path__)
 
 
 def operator_environment() -> dict[str, str]:

@@ -45,7 +45,7 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True)
-class _State:
+class FileState:
     """What changes when a file is written to or replaced."""
 
     inode: int
@@ -54,7 +54,8 @@ class _State:
     changed_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> _State:
+    def of(cls, status: os.stat_result) -> FileState:
+        """The state that a status tells."""
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -91,8 +92,8 @@ def take_in(
         names, ignored = _inventory(folder, limits)
         before = _sizes_checked(folder, names, limits, total_bytes)
         with scratch_folder(vault) as scratch:
-            files = tuple(_copy(folder, name, before[name], scratch / name) for name in names)
-            _check_unchanged(folder, before)
+            files = tuple(copy_file(folder, name, before[name], scratch / name) for name in names)
+            check_unchanged(folder, before)
             digest = _digest(files)
             target = vault / _SUBMITTED / digest
             check(scratch)
@@ -111,7 +112,7 @@ def _inventory(folder: int, limits: Limits) -> tuple[list[str], tuple[str, ...]]
             if entry.is_dir(follow_symlinks=False):
                 ignored.append(f"{printable(entry.name)}/")
                 continue
-            check_regular(_status(folder, entry.name), printable(entry.name))
+            check_regular(status_of(folder, entry.name), printable(entry.name))
             if role_of(entry.name) is Role.MODEL:
                 names.append(entry.name)
             else:
@@ -121,16 +122,21 @@ def _inventory(folder: int, limits: Limits) -> tuple[list[str], tuple[str, ...]]
     return sorted(names), tuple(sorted(ignored))
 
 
-def _status(folder: int, name: str) -> os.stat_result:
+def status_of(folder: int, name: str) -> os.stat_result:
+    """What ``name`` in the open folder is, itself and not what it links to.
+
+    Raises:
+        SubmissionRefused: it is gone.
+    """
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError as error:
         raise SubmissionRefused(Invalid.CHANGED_WHILE_COPIED, f"{printable(name)} vanished") from error
 
 
-def _sizes_checked(folder: int, names: list[str], limits: Limits, total_bytes: int) -> dict[str, _State]:
+def _sizes_checked(folder: int, names: list[str], limits: Limits, total_bytes: int) -> dict[str, FileState]:
     """The state of each file; all sizes are checked before the first byte is copied."""
-    states = {name: _State.of(_status(folder, name)) for name in names}
+    states = {name: FileState.of(status_of(folder, name)) for name in names}
     for name, state in states.items():
         if name.endswith(".json") and state.size > limits.json_bytes:
             raise SubmissionRefused(Invalid.TOO_LARGE, f"{name} has {state.size} bytes, at most {limits.json_bytes}")
@@ -142,11 +148,16 @@ def _sizes_checked(folder: int, names: list[str], limits: Limits, total_bytes: i
     return states
 
 
-def _copy(folder: int, name: str, expected: _State, target: Path) -> CopiedFile:
-    """Copies one file and hashes the bytes that were copied; never reads more than the size that was checked."""
+def copy_file(folder: int, name: str, expected: FileState, target: Path) -> CopiedFile:
+    """Copies one file and hashes the bytes that were copied; never reads more than the size that was checked.
+
+    Raises:
+        SubmissionRefused: it is not the file that was looked at, or changed since.
+        CheckpointError: ``target`` cannot be written.
+    """
     digest = hashlib.sha256()
     with open_file(folder, name) as source:
-        if _State.of(os.fstat(source)) != expected:
+        if FileState.of(os.fstat(source)) != expected:
             raise SubmissionRefused(Invalid.CHANGED_WHILE_COPIED, f"{name} was replaced or written to")
         left = expected.size
         with storage_errors(target):
@@ -168,10 +179,14 @@ def _copy(folder: int, name: str, expected: _State, target: Path) -> CopiedFile:
     return CopiedFile(name, expected.size, digest.hexdigest())
 
 
-def _check_unchanged(folder: int, before: dict[str, _State]) -> None:
-    """The files belong together: at the end each name still stands for what was copied."""
+def check_unchanged(folder: int, before: dict[str, FileState]) -> None:
+    """The files belong together: at the end each name still stands for what was copied.
+
+    Raises:
+        SubmissionRefused: one was replaced or written to.
+    """
     for name, state in before.items():
-        if _State.of(_status(folder, name)) != state:
+        if FileState.of(status_of(folder, name)) != state:
             raise SubmissionRefused(Invalid.CHANGED_WHILE_COPIED, f"{name} was replaced or written to")
 
 

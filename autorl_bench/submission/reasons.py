@@ -81,6 +81,6 @@ class SubmissionRefused(AstuneError):
     """
 
     def __init__(self, code: Invalid, found: str):
-        self.code = code
+        self.code, self.found = code, found
         self.reason = Reason(code.value, f"{found}. {code.sentence}")
         super().__init__(self.reason.message)
