@@ -14,7 +14,7 @@ from autorl_bench.grader.measure import Measured, Measuring, model_digest
 from autorl_bench.jobs import JobLimits, LocalJobRunner
 from autorl_bench.policy import InvalidModel
 from autorl_bench.store import QueryState, RunState, SubmissionState, Transaction
-from autorl_bench.store.records import EvaluationRecord, Job, Lease, Run, Submission
+from autorl_bench.store.records import EvaluationRecord, Lease, Run, Submission
 from autorl_bench.store.states import Role
 from autorl_bench.submission import scan_workspace, twin_gap
 from autorl_bench.types import Flag, Reason
@@ -33,20 +33,6 @@ def do(bench: Bench, lease: Lease) -> None:
     """
     duties: dict[str, Callable[[Bench, Lease], None]] = {DEV: _dev, FINAL: _final, REPLAY: _replay}
     duties[lease.job.kind](bench, lease)
-
-
-def give_up(tx: Transaction, job: Job, reason: Reason) -> None:
-    """What follows when a job has failed for good for a reason of ours: no score, and no count against the run."""
-    if job.kind == DEV:
-        query = tx.submissions.dev_query(job.payload["query"])
-        if query.state == QueryState.OPEN:
-            tx.submissions.refuse_dev(query.id, QueryState.INFRASTRUCTURE, (reason,))
-        return
-    final = tx.submissions.final(job.run_id)
-    if final is not None and final.state == SubmissionState.RECEIVED:
-        tx.submissions.refuse(final.id, SubmissionState.INFRASTRUCTURE, (reason,))
-    if not tx.runs.get(job.run_id).state.is_end:
-        tx.runs.advance(job.run_id, RunState.INFRASTRUCTURE, actor=_ACTOR, reasons=(reason,))
 
 
 # --- dev ----------------------------------------------------------------------------------------------------------
@@ -109,7 +95,7 @@ def _final(bench: Bench, lease: Lease) -> None:
             run = tx.runs.advance(run.id, RunState.EVALUATING, actor=_ACTOR)
     measuring = Measuring.of(bench, run)
     base = bench.base_model(measuring.scenario)
-    baseline = _once(measuring, Role.BASELINE, base, model_digest(base), None)
+    _once(measuring, Role.BASELINE, base, model_digest(base), None)
     model = Path(submission.path)
     try:
         final = measuring.measure(model, "test", "final")
@@ -134,7 +120,6 @@ def _final(bench: Bench, lease: Lease) -> None:
             actor=_ACTOR,
         )
         tx.queue.complete(lease, {"n_correct": final.evaluation.n_correct})
-    write_feedback(bench, run.id, baseline.evaluation.accuracy, final.evaluation.accuracy)
 
 
 def _once(measuring: Measuring, role: Role, model: Path, digest: str, submission_id: int | None) -> EvaluationRecord:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from astune.errors import AstuneError
-from astune.leftovers import birth
+from astune.errors import AstuneError, CheckpointError
 from autorl_bench.bench import DEV, FINAL, REPLAY, Bench
-from autorl_bench.grader.duties import do, give_up, write_feedback
+from autorl_bench.grader.duties import do, write_feedback
+from autorl_bench.grader.ends import give_up, worker_name
 from autorl_bench.policy import EvaluationFailure
 from autorl_bench.store import JobState, LeaseLost, RunState, StoreError
 from autorl_bench.store.records import Lease
@@ -21,13 +21,8 @@ from autorl_bench.types import Reason
 #: A lease's length, and the pause between two extensions, in seconds.
 LEASE, HEARTBEAT = 60.0, 10.0
 _IDLE = 0.2
-_RETRY_DELAY = 2.0
+_RETRY_DELAY, _LONGEST_PAUSE = 2.0, 30.0
 _KINDS = (DEV, FINAL, REPLAY)
-
-
-def worker_name(pid: int) -> str:
-    """The name under which a grader process leases jobs: unique, also when its id is given to another later."""
-    return f"{socket.gethostname()}:{pid}:{birth(pid)}"
 
 
 class Grader:
@@ -37,30 +32,56 @@ class Grader:
         self._bench = bench
         self._name = worker_name(os.getpid())
         self._stopping = threading.Event()
+        #: Scored runs whose result file may not be written yet: a grader may die between the score and the file.
+        self._owed = self._scored()
+        self._trouble, self._pause = "", _RETRY_DELAY
 
     def stop(self) -> None:
         """Makes :meth:`serve` return after the job that it is at."""
         self._stopping.set()
 
     def serve(self) -> None:
-        """Works until it is told to stop."""
+        """Works until it is told to stop. A store or a disk that cannot be written is tried again and again."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
-        self._mend_feedback()
         while not self._stopping.is_set():
-            if not self.work_once():
-                self._stopping.wait(_IDLE)
+            try:
+                self._write_owed()
+                if not self.work_once():
+                    self._stopping.wait(_IDLE)
+                self._trouble, self._pause = "", _RETRY_DELAY
+            except (StoreError, CheckpointError) as error:
+                self._wait_out(str(error))
+
+    def _wait_out(self, trouble: str) -> None:
+        """Says once what is wrong, and waits: somebody has to free the disk, or start the database."""
+        if trouble != self._trouble:
+            print(f"grader: {trouble}; it is tried again", file=sys.stderr, flush=True)
+        self._trouble = trouble
+        self._stopping.wait(self._pause)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def work_once(self) -> bool:
-        """Does one job; False when there was none."""
+        """Does one job; False when there was none.
+
+        Raises:
+            StoreError: what it was about cannot be written now; the attempt counts.
+            CheckpointError: as well, the result file: it is written later.
+        """
         with self._bench.store.write() as tx:
+            tx.queue.give_up(self._name)  # what could not be written the last time
             for dead in tx.queue.bury():
-                give_up(tx, dead, Reason("grader_died", f"the grader died {dead.attempts} times over this"))
+                give_up(
+                    tx, dead, Reason("grader_died", f"{dead.attempts} attempts to evaluate it ended with no result")
+                )
             lease = tx.queue.lease(_KINDS, worker=self._name, seconds=LEASE)
         if lease is None:
             return False
         with self._kept(lease), suppress(LeaseLost):
             self._do(lease)
+        if lease.job.kind == FINAL:
+            self._owed.add(lease.job.run_id)
+            self._write_owed()
         return True
 
     def _do(self, lease: Lease) -> None:
@@ -96,14 +117,19 @@ class Grader:
             done.set()
             thread.join()
 
-    def _mend_feedback(self) -> None:
-        """Writes the result files of scored runs whose grader died between the score and the file."""
+    def _scored(self) -> set[str]:
         with self._bench.store.read() as tx:
-            for run in tx.runs.all(states=[RunState.SCORED]):
-                if not self._bench.home.feedback(run.id).exists():
-                    baseline, score = tx.results.baseline(run.id), tx.results.score(run.id)
-                    if baseline is not None and score is not None:
-                        write_feedback(self._bench, run.id, baseline.evaluation.accuracy, score.evaluation.accuracy)
+            return {run.id for run in tx.runs.all(states=[RunState.SCORED])}
+
+    def _write_owed(self) -> None:
+        """Writes the result files that are not there. Raises CheckpointError: the folder cannot be written."""
+        for run_id in sorted(self._owed):
+            if not self._bench.home.feedback(run_id).exists():
+                with self._bench.store.read() as tx:
+                    baseline, score = tx.results.baseline(run_id), tx.results.score(run_id)
+                if baseline is not None and score is not None:
+                    write_feedback(self._bench, run_id, baseline.evaluation.accuracy, score.evaluation.accuracy)
+            self._owed.discard(run_id)
 
 
 def _reason(error: Exception) -> Reason:

@@ -18,30 +18,43 @@ import httpx
 
 from astune.errors import AstuneError, UserError
 from autorl_bench.bench import Bench
-from autorl_bench.grader.worker import worker_name
+from autorl_bench.grader.ends import give_up_all, worker_name
 from autorl_bench.store import StoreError
+from autorl_bench.types import Reason
 
 #: So many deaths within so many seconds, and a process is not started again.
 MAX_DEATHS, DEATH_WINDOW = 5, 60.0
 _PAUSE = 0.2
-_STOP_SECONDS = 30.0
+#: How long a process may take to end by itself. A grader that takes longer is at an evaluation, which is made again.
+_GRADER_SECONDS, _SERVER_SECONDS = 10.0, 25.0
 _START_SECONDS = 60.0
 
 
 class Watched:
     """A child process that is started again when it dies. It ends when its standard input does: with us, at the latest.
 
+    It is in a session of its own: Ctrl-C in a terminal is for whoever started it, who then ends it.
+
     Args:
         command: what to start.
-        after_death: is told the process id of each child that died, after it is gone.
+        patience: how long it may take to end when it is told to, in seconds.
+        after_death: is told the process id of each child that ended, after it is gone.
+        at_last: is called when it has died too often and is not started again.
         pass_fds: descriptors that the child inherits.
     """
 
     def __init__(
-        self, command: Sequence[str], *, after_death: Callable[[int], None] | None = None, pass_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        *,
+        patience: float = _SERVER_SECONDS,
+        after_death: Callable[[int], None] = lambda _: None,
+        at_last: Callable[[], None] = lambda: None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
-        self._command, self._after_death, self._pass_fds = tuple(command), after_death, tuple(pass_fds)
-        self._stopping = threading.Event()
+        self._command, self._patience, self._pass_fds = tuple(command), patience, tuple(pass_fds)
+        self._after_death, self._at_last = after_death, at_last
+        self._stopping, self._starting = threading.Event(), threading.Lock()
         self._deaths: list[float] = []
         self.problem = ""
         self.process = self._start()
@@ -49,38 +62,53 @@ class Watched:
         self._thread.start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds)
+        return subprocess.Popen(self._command, stdin=subprocess.PIPE, pass_fds=self._pass_fds, start_new_session=True)
 
     def _watch(self) -> None:
+        """Waits for the child's end, again and again. Only this thread starts it, and reaps it."""
         while True:
-            pid, status = self.process.pid, self.process.wait()
+            status = self.process.wait()
+            self._after_death(self.process.pid)
             if self._stopping.is_set():
                 return
-            if self._after_death is not None:
-                self._after_death(pid)
-            now = time.monotonic()
-            self._deaths = [at for at in self._deaths if now - at < DEATH_WINDOW] + [now]
-            if len(self._deaths) > MAX_DEATHS:
-                self.problem = f"{' '.join(self._command[2:4])} died {len(self._deaths)} times, last with {status}"
-                print(f"error: {self.problem}; it is not started again", file=sys.stderr, flush=True)
+            if not self._starts_again(f"died {{}} times, last with {status}"):
                 return
-            time.sleep(_PAUSE)
-            self.process = self._start()
+
+    def _starts_again(self, death: str) -> bool:
+        """Counts a death; False where there is to be no other child."""
+        now = time.monotonic()
+        self._deaths = [at for at in self._deaths if now - at < DEATH_WINDOW] + [now]
+        if len(self._deaths) > MAX_DEATHS:
+            self.problem = f"{' '.join(self._command[2:4])} {death.format(len(self._deaths))}"
+            print(f"error: {self.problem}; it is not started again", file=sys.stderr, flush=True)
+            self._at_last()
+            return False
+        self._stopping.wait(_PAUSE)
+        with self._starting:
+            if self._stopping.is_set():
+                return False
+            try:
+                self.process = self._start()
+                return True
+            except OSError as error:  # no process to be had just now
+                death = f"could not be started {{}} times: {error}"
+        return self._starts_again(death)
 
     def stop(self) -> None:
         """Ends the child: in good order if it does so in time."""
-        self._stopping.set()
-        with contextlib.suppress(OSError):  # it is dead already
-            if self.process.stdin is not None:
-                self.process.stdin.close()
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        try:
-            self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._thread.join(_STOP_SECONDS)
+        with self._starting:
+            self._stopping.set()
+        ends: tuple[Callable[[], None], ...] = (self._close, self.process.terminate, self.process.kill)
+        for end in ends:
+            with contextlib.suppress(OSError):  # it is dead already
+                end()
+            self._thread.join(self._patience)
+            if not self._thread.is_alive():
+                return
+
+    def _close(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 def stop_at_eof(stop: Callable[[], None]) -> None:
@@ -130,21 +158,36 @@ def serve(bench: Bench, options: Sequence[str], listener: socket.socket, *, unti
     names: dict[int, str] = {}
     config = uvicorn.Config(make_app(bench), log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
-    grader = _NamedGrader(command("grader", *options, "--until-eof"), give_up_leases, names)
+
+    def close() -> None:
+        reason = Reason("no_grader", f"the grader cannot be kept running: {grader.problem}")
+        with contextlib.suppress(StoreError), bench.store.write() as tx:
+            give_up_all(tx, reason)
+        server.should_exit = True
+
+    grader = _NamedGrader(command("grader", *options, "--until-eof"), give_up_leases, close, names)
     if until_eof:
         stop_at_eof(lambda: setattr(server, "should_exit", True))
     try:
         server.run(sockets=[listener])
     finally:
         grader.stop()
+    if grader.problem:
+        raise AstuneError(f"there is no grader: {grader.problem}")
 
 
 class _NamedGrader(Watched):
     """A watched grader that remembers under which name each of its processes leases jobs."""
 
-    def __init__(self, command: Sequence[str], after_death: Callable[[int], None], names: dict[int, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        after_death: Callable[[int], None],
+        at_last: Callable[[], None],
+        names: dict[int, str],
+    ) -> None:
         self._names = names
-        super().__init__(command, after_death=after_death)
+        super().__init__(command, patience=_GRADER_SECONDS, after_death=after_death, at_last=at_last)
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = super()._start()
