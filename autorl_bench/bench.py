@@ -12,7 +12,16 @@ from typing import Any
 
 from autorl_bench.home import Home
 from autorl_bench.scenarios import Scenario, ScenarioRegistry
-from autorl_bench.store import Conflict, ExperimentState, LimitReached, RunState, Store, Track, Transaction
+from autorl_bench.store import (
+    Conflict,
+    ExperimentState,
+    LimitReached,
+    QueryState,
+    RunState,
+    Store,
+    Track,
+    Transaction,
+)
 from autorl_bench.store.records import DevQuery, Experiment, Hypothesis, Run, Submission, Usage
 from autorl_bench.submission import Limits, Prepared, Refused, prepare
 from autorl_bench.types import Reason
@@ -119,6 +128,12 @@ class Bench:
         with self.store.read() as tx:
             return any(event.detail["attempt"] == attempt for event in tx.ledger.events(run_id, _AGENT_ENDED))
 
+    def used(self, run_id: str) -> Usage:
+        """What the attempts that have ended used, all together."""
+        with self.store.read() as tx:
+            sample = tx.ledger.last_sample(run_id)
+        return Usage(0.0, 0.0) if sample is None else sample.usage
+
     def remaining(self, run_id: str) -> Remaining:
         """What is left of a run's budget now."""
         with self.store.read() as tx:
@@ -148,7 +163,7 @@ class Bench:
             experiment_id = None if experiment is None else _experiment_id(tx, run.id, experiment)
             query = tx.submissions.ask_dev(
                 run.id,
-                key=prepared.sha256[:40],
+                key=_question(tx, run.id, prepared.sha256),
                 model_digest=prepared.sha256,
                 limit=scenario.budget.dev_queries,
                 experiment_id=experiment_id,
@@ -211,6 +226,8 @@ class Bench:
             tx.runs.revoke_token(run_id)
             if run.state == RunState.RUNNING and run.track == Track.REPLAY:
                 tx.queue.enqueue(REPLAY, run_id, {}, key="replay", max_attempts=2)
+        if run.state == RunState.CREATED:
+            return self.end(run_id, RunState.INTERRUPTED, Reason("not_started", "its agent was never started"))
         if run.state != RunState.RUNNING or run.track == Track.REPLAY:
             return run
         try:
@@ -338,6 +355,13 @@ def _seconds_left(tx: Transaction, run: Run) -> float:
 def findings_of(prepared: Prepared) -> list[dict[str, Any]]:
     """What the weights alone tell, as a report keeps it."""
     return [asdict(finding.flag) for finding in prepared.findings.all]
+
+
+def _question(tx: Transaction, run_id: str, digest: str) -> str:
+    """The key of a question for a model: the same one, until we fail to answer it."""
+    queries = tx.submissions.dev_queries(run_id)
+    failed = sum(one.model_digest == digest and one.state == QueryState.INFRASTRUCTURE for one in queries)
+    return f"{digest[:40]}-{failed}"
 
 
 def _require_room(notes: Sequence[object], run_id: str) -> None:

@@ -82,17 +82,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenario", default="nano_gsm", metavar="ID", help="default: nano_gsm")
     parser.add_argument("--budget", type=_duration, metavar="TIME", help="wall time of a run: 90, 90s, 10m, 12h")
     parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="runs an agent, seeds 0 to N-1")
-    parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="begin with this seed")
+    parser.add_argument("--first-seed", type=_natural, default=0, metavar="N", help="begin with this seed")
     parser.add_argument("--track", choices=("weights", "replay"), default="weights", help="what is evaluated")
     parser.add_argument("--runner", default="local", metavar="NAME", help="where agents run: local, docker, ray")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of the agent")
     parser.add_argument("--resume", metavar="RUN", help="go on with a run that was left behind")
-    parser.add_argument("--port", type=int, default=0, help="port of the server and its pages (default: a free one)")
+    parser.add_argument("--port", type=_port, default=0, help="port of the server and its pages (default: a free one)")
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
+    parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until-eof", action="store_true", help=argparse.SUPPRESS)
 
@@ -116,7 +116,7 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scenario", default="nano_gsm", metavar="ID")
     parser.add_argument("--name", default="by_hand", metavar="NAME", help="what the board calls the agent")
     parser.add_argument("--budget", type=_duration, metavar="TIME")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_natural, default=0)
     parser.add_argument("--server", default=f"http://127.0.0.1:{PORT}", metavar="URL", help="where `serve` listens")
 
 
@@ -140,6 +140,18 @@ def _duration(text: str) -> float:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} should be a number, at least 1")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a number from 0 to {2**31 - 1}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to {2**16 - 1}, or 0 for any free one")
     return int(text)
 
 

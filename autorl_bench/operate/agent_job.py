@@ -6,11 +6,15 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from astune.files import atomic_write
+from filelock import FileLock, Timeout
+
+from astune.errors import UserError
+from astune.files import atomic_write, storage_errors
 from autorl_bench.agents import Agent
 from autorl_bench.bench import Bench
 from autorl_bench.jobs import Endpoint, JobLimits, JobRecord, JobRunner, JobSpec, JobStop, library_paths, python_paths
@@ -51,7 +55,7 @@ class AgentJob:
         while await self._attempt(run, token, agent, scenario):
             with self.bench.store.write() as tx:
                 token = tx.runs.renew_token(run.id)
-            self.say(f"{run.id}: the agent was killed and is started again")
+            self.say(f"{run.id}: the agent was killed and is started again with what is left of its budget")
         await asyncio.to_thread(self.bench.finish, run.id)
         return await self.wait_for_end(run)
 
@@ -71,7 +75,7 @@ class AgentJob:
             self._ended(run, number, self.runner.recover(folder))
             raise
         self._ended(run, number, record)
-        return record.stop == JobStop.INTERRUPTED and number <= agent.config.restarts
+        return _was_killed(record) and number <= agent.config.restarts
 
     def _ended(self, run: Run, number: int, record: JobRecord | None) -> None:
         if record is None or record.stop is None:
@@ -107,7 +111,7 @@ class AgentJob:
             endpoints=(Endpoint(address.hostname or "127.0.0.1", address.port or 80), *agent.endpoints(self.operator)),
             limits=JobLimits(
                 wall_seconds=seconds,
-                cpu_seconds=budget.cpu_seconds,
+                cpu_seconds=max(1.0, budget.cpu_seconds - self.bench.used(run.id).cpu_seconds),
                 memory=budget.memory_bytes,
                 disk=budget.disk_bytes,
             ),
@@ -125,14 +129,46 @@ class AgentJob:
         reason = Reason("grader_silent", f"the grader gave no score within {patience:.0f} s")
         return self.bench.end(run.id, RunState.INFRASTRUCTURE, reason)
 
+    @contextmanager
+    def alone(self, run_id: str) -> Iterator[None]:
+        """Makes this process the only one that runs a run's agent, while the block lasts.
+
+        Raises:
+            UserError: another one does.
+        """
+        with storage_errors(folder := self.bench.home.log(run_id)):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            message = f"run {run_id} is being run by another autorl-bench; wait for it, or stop it (Ctrl-C) first"
+            raise UserError(message) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def recover(self, run_id: str) -> None:
-        """Ends what a dead operator left running of an agent, and notes what it used."""
+        """Ends what a dead operator left running of an agent, and notes what it used.
+
+        Raises:
+            UnknownRecord: no such run.
+            UserError: its operator is at work.
+        """
+        with self.bench.store.read() as tx:
+            run = tx.runs.get(run_id)
         number = self.bench.attempts(run_id)
         folder = self.bench.home.log(run_id) / f"agent-{number}"
-        if number and not self.bench.attempt_has_ended(run_id, number):
-            with self.bench.store.read() as tx:
-                run = tx.runs.get(run_id)
-            self._ended(run, number, self.runner.recover(folder))
+        with self.alone(run_id):
+            if number and not self.bench.attempt_has_ended(run_id, number):
+                self._ended(run, number, self.runner.recover(folder))
+
+
+def _was_killed(record: JobRecord) -> bool:
+    """Whether an agent neither ended by itself nor at a limit: its sandbox was killed, or its process by a signal."""
+    by_signal = record.stop == JobStop.EXIT and record.exit_code is not None and record.exit_code < 0
+    return by_signal or record.stop == JobStop.INTERRUPTED
 
 
 def operator_environment() -> dict[str, str]:

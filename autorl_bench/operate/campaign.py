@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import secrets
 import shlex
 import signal
@@ -19,16 +18,18 @@ from astune.errors import UserError
 from autorl_bench.agents import Agent, AgentConfig, AgentRegistry
 from autorl_bench.bench import Bench
 from autorl_bench.jobs import LocalJobRunner
-from autorl_bench.operate.agent_job import AgentJob, operator_environment
+from autorl_bench.operate.agent_job import LEAST_SECONDS, AgentJob, operator_environment
 from autorl_bench.operate.serving import options_of, served
 from autorl_bench.operate.task_text import task_text
 from autorl_bench.report import print_board
 from autorl_bench.scenarios import Scenario, prepare
-from autorl_bench.store import Conflict, RunState, Track
+from autorl_bench.store import RunState, Track
 from autorl_bench.store.records import Run
 from autorl_bench.types import Reason
 
 _LEFT = (RunState.CREATED, RunState.RUNNING)
+_BY_HAND = {"by_hand": True}
+_YEAR = 366 * 86400.0
 
 
 def run_command(bench: Bench, options: argparse.Namespace) -> int:
@@ -86,7 +87,8 @@ def _resume(bench: Bench, agents: AgentRegistry, options: argparse.Namespace) ->
 def _do(job: AgentJob, run: Run, token: str, agent: Agent) -> Run:
     """One run. Ctrl-C ends the agent's processes and says how to go on."""
     try:
-        ended = asyncio.run(_cancelled_by_sigterm(job, run, token, agent))
+        with job.alone(run.id):
+            ended = asyncio.run(_cancelled_by_sigterm(job, run, token, agent))
     except KeyboardInterrupt:
         job.say(f"run {run.id} can go on: autorl-bench run --resume {run.id}   (or: autorl-bench end {run.id})")
         raise
@@ -136,10 +138,18 @@ def outcome(bench: Bench, run: Run) -> str:
 
 
 def _with_budget(scenario: Scenario, seconds: float | None) -> Scenario:
-    """The scenario with another wall time; its processor time changes in proportion."""
+    """The scenario with another wall time; its processor time changes in proportion.
+
+    Raises:
+        UserError: too little time to start an agent in, or more than a year.
+    """
+    budget = scenario.budget
+    wall = budget.wall_seconds if seconds is None else seconds
+    if not LEAST_SECONDS <= wall <= _YEAR:
+        key = f"budget.wall_seconds of scenario {scenario.id}" if seconds is None else "--budget"
+        raise UserError(f"{key} is {wall:g} s; a run needs at least {LEAST_SECONDS:g} s, and has at most {_YEAR:g} s")
     if seconds is None:
         return scenario
-    budget = scenario.budget
     share = seconds / budget.wall_seconds
     update = {
         "wall_seconds": seconds,
@@ -164,7 +174,7 @@ def start_by_hand(bench: Bench, options: argparse.Namespace) -> int:
     """Makes a run for an agent that nobody confines, and prints its variables for a shell."""
     scenario = _with_budget(bench.scenarios.get(options.scenario), options.budget)
     prepare(scenario, bench.home.roots)
-    run, token = bench.create(scenario, options.name, {"by_hand": True}, seed=options.seed, isolation="none")
+    run, token = bench.create(scenario, options.name, _BY_HAND, seed=options.seed, isolation="none")
     workspace = bench.home.workspace(run.id)
     (workspace / "README.md").write_text(task_text(run, scenario), encoding="utf-8")
     bench.agent_started(run.id, 1, "none")
@@ -185,8 +195,15 @@ def start_by_hand(bench: Bench, options: argparse.Namespace) -> int:
 
 def finish_by_hand(bench: Bench, run_id: str) -> int:
     """Submits a run's ``output/model`` and waits for the score, which the server's grader gives."""
+    with bench.store.read() as tx:
+        run = tx.runs.get(run_id)
+        by_hand = tx.runs.agent(run.agent_digest).config == _BY_HAND
+    if not by_hand:
+        raise UserError(f"run {run_id} was not begun with `start`; go on with it: autorl-bench run --resume {run_id}")
     bench.stop_clock(run_id)
     run = bench.finish(run_id)
+    if not run.state.is_end:
+        print("waiting for the grader of `autorl-bench serve`", file=sys.stderr)
     job = AgentJob(bench, "", LocalJobRunner(), {})
     ended = asyncio.run(job.wait_for_end(run))
     print(outcome(bench, ended))
@@ -195,8 +212,7 @@ def finish_by_hand(bench: Bench, run_id: str) -> int:
 
 def end_left_behind(bench: Bench, run_id: str) -> int:
     """Ends a run as interrupted, with whatever of its agent still runs."""
-    with contextlib.suppress(Conflict):
-        AgentJob(bench, "", LocalJobRunner(), {}).recover(run_id)
+    AgentJob(bench, "", LocalJobRunner(), {}).recover(run_id)
     run = bench.end(run_id, RunState.INTERRUPTED, Reason("ended_by_operator", "the operator ended it"))
     print(f"{run.id}: {run.state}")
     return 0
