@@ -20,7 +20,7 @@ from astune.report import charts, tokens
 from astune.report.cases import Case, ShownEpisode, choose_cases, choose_episodes
 from astune.report.environment import environment
 from astune.report.metrics import HABIT_LABELS, HABITS, Evaluation, answers, is_solved, is_ungradable, last_turn
-from astune.report.refinement import TRANSITION_LABELS, ShownChain, choose_chains, rate
+from astune.report.refinement import OUTCOME_COLUMNS, ShownChain, batch_outcomes, choose_chains, outcome_cells
 from astune.report.run_folder import RunFolder
 from astune.report.summary import duration, percent, read_summary
 from astune.trace import Episode
@@ -120,9 +120,10 @@ def render_report(data: ReportData, decode: Callable[[int], str]) -> str:
         segments=lambda trajectory: tokens.segments(trajectory, decode),
         outcome=_outcome,
         bad_habits=_bad_habits,
-        transitions=TRANSITION_LABELS,
         last_turn=last_turn,
-        rate=rate,
+        outcome_columns=OUTCOME_COLUMNS,
+        outcome_cells=outcome_cells,
+        batch_outcomes=batch_outcomes,
     )
 
 

@@ -102,10 +102,41 @@ def outcome_lines(refine: Mapping[str, Any]) -> list[str]:
     ]
 
 
+#: Headings of :func:`outcome_cells`.
+OUTCOME_COLUMNS = (
+    "Accuracy@t1", "last attempt, ungated", "oracle-gated", "gated", "change, points", *TRANSITION_LABELS.values(),
+    "a = P(c|i)", "b = P(i|c)", "fixed point",
+)  # fmt: skip
+
+
+def outcome_cells(refine: Mapping[str, Any], last: int | None = None) -> list[str]:
+    """An outcomes row, of an evaluation or a batch, as a line of a table; ``-`` for what is not known.
+
+    Args:
+        refine: the outcomes; names may be missing.
+        last: the number of attempts; None reads it from the names.
+    """
+    accuracies = ("accuracy_t1", f"accuracy_t{last or last_turn(refine)}", "accuracy_oracle_gated", "accuracy_gated")
+    counts = [f"{refine[name]:.0f}" if name in refine else "-" for name in TRANSITION_LABELS]
+    rates = [rate(refine, name) for name in ("p_c_given_i", "p_i_given_c", "fixed_point")]
+    cells = [*(rate(refine, name) for name in accuracies), _change(refine), *counts, *rates]
+    return [cell.replace("unknown", "-") for cell in cells]
+
+
+def batch_outcomes(metrics: Mapping[str, Any]) -> list[str] | None:
+    """:func:`outcome_cells` of a training step's row of ``metrics.jsonl``; None where nothing was refined."""
+    if "refine/rows" not in metrics:
+        return None
+    found = {name.removeprefix("refine/"): value for name, value in metrics.items() if name.startswith("refine/")}
+    return outcome_cells(found, int(found.get("turns", 2)))
+
+
 def _change(row: Mapping[str, Any]) -> str:
     """Accuracy of the last attempt less that of the first, in points, with its interval."""
-    delta, low, high = (row[name] for name in ("delta", "delta_low", "delta_high"))
-    return "unknown" if delta is None else f"{100 * delta:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    delta, low, high = (row.get(name) for name in ("delta", "delta_low", "delta_high"))
+    if delta is None or low is None or high is None:
+        return "unknown"
+    return f"{100 * delta:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def rate(row: Mapping[str, Any], name: str) -> str:

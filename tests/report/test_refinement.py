@@ -11,7 +11,16 @@ from astune.config.refine import Refine
 from astune.refine.training.metrics import evaluation_row
 from astune.refine.training.refined_row import RefinedRow
 from astune.report.metrics import Evaluation, answers, best_score, evaluate
-from astune.report.refinement import LEGEND, chain_lines, choose_chains, outcome_lines, summary_lines, summary_part
+from astune.report.refinement import (
+    LEGEND,
+    OUTCOME_COLUMNS,
+    batch_outcomes,
+    chain_lines,
+    choose_chains,
+    outcome_lines,
+    summary_lines,
+    summary_part,
+)
 from astune.task_reader.types import Task
 from astune.trace import Episode, StopReason, Trajectory, Turn, Verdict
 
@@ -105,6 +114,17 @@ def test_the_legend_explains_every_word_that_the_lines_use() -> None:
     words = ("@t1", "@t2", "ungated", "oracle-gated", "i→c", "c→i", "P(c|i)", "P(i|c)", "fixed point")
     lines = "\n".join(outcome_lines(evaluation(0, UP, DOWN, GOOD, GOOD).refine or {}))
     assert [word for word in words if word not in told or word not in lines] == []
+
+
+def test_a_batchs_outcomes_are_a_line_of_the_page_with_dashes_for_what_is_unknown() -> None:
+    whole = {f"refine/{name}": value for name, value in (evaluation(0, UP, DOWN, GOOD, GOOD).refine or {}).items()}
+    cells = dict(zip(OUTCOME_COLUMNS, batch_outcomes(whole) or [], strict=True))
+    assert cells["last attempt, ungated"].startswith("75.0 % [")
+    assert (cells["i→c"], cells["c→i"], cells["fixed point"]) == ("1", "1", "75.0 %")
+    assert cells["change, points"].startswith("+0.0 [")
+    part = dict(zip(OUTCOME_COLUMNS, batch_outcomes({"refine/rows": 4.0, "refine/turns": 3.0}) or [], strict=True))
+    assert set(part.values()) == {"-"}
+    assert batch_outcomes({"step": 1}) is None
 
 
 def test_without_refinement_the_summary_says_nothing_of_it() -> None:

@@ -153,7 +153,14 @@ def test_people_are_told(evaluated: Evaluated) -> None:
 
 def test_the_page_shows_accuracies_and_chains(evaluated: Evaluated) -> None:
     page = evaluated.run.report.read_text()
-    for words in ("Every answer refined", "From the question to the last attempt", "Critique, ", "Refined answer"):
+    for words in (
+        "Refinement, every training batch",
+        "a/(a+b)",
+        "Every answer refined",
+        "From the question to the last attempt",
+        "Critique, ",
+        "Refined answer",
+    ):
         assert words in page
 
 
