@@ -44,6 +44,11 @@ Answer = TypeVar("Answer", bound=BaseModel)
 PATIENCE = 120.0
 #: Longest time that one request waits for an answer, in seconds; the client asks again after it.
 _WAIT = 20.0
+#: A request that ends after so long, in seconds, had reached a server that was at work on it.
+_AT_WORK = 10.0
+_ANEW = 20
+#: ``POST /evaluate`` answers when the grader has: an hour at most, then it is asked again.
+_EVALUATE_TIMEOUT = httpx.Timeout(_WAIT + 40, read=3700.0)
 _RETRIED = {502, 503, 504}
 
 
@@ -126,7 +131,7 @@ class BenchClient:
 
     def feedback(self, model_path: str | Path) -> Feedback:
         """``POST /evaluate``: baseline and score on dev, when the grader has answered."""
-        return self._post("/evaluate", ModelPath(model_path=str(model_path)), Feedback)
+        return self._post("/evaluate", ModelPath(model_path=str(model_path)), Feedback, timeout=_EVALUATE_TIMEOUT)
 
     def ask(self, model_path: str | Path, *, experiment: int | None = None) -> EvaluationView:
         """Asks for a score on dev and returns at once; the same model again is the same question."""
@@ -207,8 +212,9 @@ class BenchClient:
     def _get(self, path: str, answer: type[Answer], **options: Any) -> Answer:
         return answer.model_validate_json(self._send("GET", path, **options).content)
 
-    def _post(self, path: str, body: BaseModel, answer: type[Answer]) -> Answer:
-        return answer.model_validate_json(self._send("POST", path, json=body.model_dump(mode="json")).content)
+    def _post(self, path: str, body: BaseModel, answer: type[Answer], **options: Any) -> Answer:
+        response = self._send("POST", path, json=body.model_dump(mode="json"), **options)
+        return answer.model_validate_json(response.content)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         response = _patiently(lambda: self._http.request(method, path, **options), self._patience)
@@ -218,22 +224,34 @@ class BenchClient:
 
 
 def _patiently(send: Callable[[], httpx.Response], patience: float) -> httpx.Response:
-    """Sends until there is an answer from a server that is at work; waits a little longer each time."""
-    deadline, pause = time.monotonic() + patience, 0.1
+    """Sends until there is an answer from a server that is at work; waits a little longer each time.
+
+    The patience is that with a server that is gone: it starts anew after a request that the server was at work on,
+    a few times.
+    """
+    deadline, pause, again = 0.0, 0.1, _ANEW
     while True:
-        problem = ""
+        sent, response, problem = time.monotonic(), None, ""
         try:
             response = send()
-            if response.status_code not in _RETRIED:
+            if response.status_code not in _RETRIED and not _is_too_many(response):
                 return response
         except httpx.TransportError as error:
             problem = f"the server cannot be reached: {error or type(error).__name__}"
-        if time.monotonic() + pause > deadline:
-            if problem:
+        now = time.monotonic()
+        if not deadline or (now - sent > _AT_WORK and again > 0):
+            deadline, pause, again = now + patience, 0.1, again - 1
+        if now + pause > deadline:
+            if response is None:
                 raise BenchError("unreachable", problem, 0)
             return response
         time.sleep(pause)
         pause = min(2 * pause, 5.0)
+
+
+def _is_too_many(response: httpx.Response) -> bool:
+    """Whether the run has too many requests under way, rather than a budget that is spent."""
+    return response.status_code == httpx.codes.TOO_MANY_REQUESTS and "retry-after" in response.headers
 
 
 def _refusal(response: httpx.Response) -> BenchError:

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from astune.errors import CheckpointError
+from astune.errors import AstuneError, CheckpointError
 from autorl_bench import api
 from autorl_bench.answers import Answers, evaluation_view
 from autorl_bench.bench import Bench, SubmissionInvalid
@@ -40,6 +41,7 @@ MAX_AT_ONCE = 16
 MAX_BODY = 2 * 2**20
 #: Longest that a request waits for an answer before it is sent away, in seconds; asking again costs nothing.
 MAX_WAIT = 3600.0
+_Id = Annotated[int, Path(ge=1, lt=2**63)]
 _STATUS: dict[type[Exception], tuple[int, str]] = {
     UnknownScenario: (404, "unknown_scenario"),
     UnknownRecord: (404, "not_found"),
@@ -48,6 +50,7 @@ _STATUS: dict[type[Exception], tuple[int, str]] = {
     RecordError: (422, "bad_value"),
     StoreError: (503, "store"),
     CheckpointError: (503, "disk"),
+    AstuneError: (500, "infrastructure"),
 }
 
 
@@ -100,6 +103,7 @@ def make_app(bench: Bench) -> FastAPI:
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(SubmissionInvalid, _refuse)
     app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(StarletteHTTPException, _in_our_form)
     app.add_middleware(_BoundedBody)
     return app
 
@@ -177,7 +181,7 @@ def _agent(desk: Desk) -> APIRouter:
 
     @router.get("/runs/{run_id}/evaluations/{evaluation_id}")
     async def answer(
-        evaluation_id: int, run: Named, wait: Annotated[float, Query(ge=0, le=60)] = 0.0
+        evaluation_id: _Id, run: Named, wait: Annotated[float, Query(ge=0, le=60)] = 0.0
     ) -> api.EvaluationView:
         """The answer to a question, or what has become of it after ``wait`` seconds."""
         query = await run_in_threadpool(_query, bench, run, evaluation_id)
@@ -317,6 +321,16 @@ async def _malformed(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     lines = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5]]
     return _problem(422, Reason("malformed", "; ".join(lines)))
+
+
+async def _in_our_form(request: Request, error: Exception) -> JSONResponse:
+    """Refusals of our own, and the framework's (no such path, no such method), which have no code yet."""
+    assert isinstance(error, StarletteHTTPException)
+    if isinstance(error.detail, dict):
+        return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    code = {404: "not_found", 405: "method"}.get(error.status_code, "http")
+    message = f"{request.method} {request.url.path}: {error.detail}; see GET /openapi.json"
+    return _problem(error.status_code, Reason(code, message))
 
 
 def _problem(status: int, reason: Reason, known: list[str] | None = None) -> JSONResponse:

@@ -11,6 +11,7 @@ from typing import Self
 
 from sqlalchemy import URL, Engine
 from sqlalchemy.exc import DataError, IntegrityError, InternalError, OperationalError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from autorl_bench.store.database import Clock, make_engine, reader, server_time, shown, store_url, use_wal
@@ -125,6 +126,8 @@ class Store:
             raise RecordError(f"store {shown(self._url)} cannot hold a value: {error.orig}") from error
         except (OperationalError, InternalError) as error:
             raise StoreError(f"store {shown(self._url)}: {error.orig}; nothing of this request was changed") from error
+        except PoolTimeout as error:
+            raise StoreError(f"store {shown(self._url)} is asked too much at once; ask again") from error
         except StatementError as error:
             if isinstance(error.orig, RecordError):
                 raise error.orig from None  # a column's own words are clearer with no SQL around them
