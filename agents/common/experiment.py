@@ -21,13 +21,23 @@ Stop = Literal["exit", "time", "early", "disk", "output"]
 _POLL_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
 _TAIL = 4000
+#: A script is told that it has so much less than its limit, to leave a model on a machine that is busy, too.
+SPARE_SECONDS = 4.0
 #: Of the benchmark's variables a script gets those of its own contract, and never the token.
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH", "ASTUNE_RUN")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one script may use. ``grace`` seconds lie between being asked to end and being killed."""
+    """What one script may use.
+
+    Attributes:
+        seconds: until it is asked to end (SIGTERM).
+        grace: more seconds until it is killed.
+        memory: bytes of one process of it.
+        disk: bytes that the folder under watch may hold.
+        output: bytes that it may print.
+    """
 
     seconds: float
     grace: float = 4.0
@@ -70,7 +80,7 @@ def script_environment(
     Args:
         task: the run.
         output: folder that the script writes its model to.
-        seconds: it has.
+        seconds: after which it is asked to end; it is told somewhat less.
         start_model: the best model so far, for scripts that go on from it.
         more: further variables.
     """
@@ -81,7 +91,7 @@ def script_environment(
         "AUTORL_TRAIN_DATA": str(task.train_data),
         "AUTORL_OUTPUT": str(output),
         "AUTORL_SEED": str(task.seed),
-        "AUTORL_SECONDS_LEFT": f"{max(1.0, seconds):.1f}",
+        "AUTORL_SECONDS_LEFT": f"{max(1.0, seconds - SPARE_SECONDS):.1f}",
         "AUTORL_THREADS": str(task.budget.threads),
         "OMP_NUM_THREADS": str(task.budget.threads),
         **more,

@@ -35,9 +35,9 @@ from astune.refine.memory import EpisodicMemory
 from astune.refine.stop import Rounds, StopCondition
 
 #: Seconds at the end that belong to nobody: for a machine that is slow to write, and for the last model's way out.
-CLOSING_SECONDS = 5.0
+CLOSING_SECONDS = 2.0
 #: With less than this left, no further experiment is begun.
-LEAST_SECONDS = 6.0
+LEAST_SECONDS = 8.0
 #: Models of this many trials are kept when the disk fills; and how full it may be before the others go.
 KEPT_MODELS, TIDY_SHARE = 3, 0.4
 #: Questions to dev that are asked on the way: one a share of the budget.
@@ -175,7 +175,7 @@ class ResearchAgent:
     def _experiment(self, trial: Trial, trials: Sequence[Trial], begun: float, memory: EpisodicMemory) -> None:
         """Runs one trial and tells everybody who keeps records."""
         proposal = trial.proposal
-        if (why := self._no_time(trials, proposal, begun)) is not None:
+        if (why := proposal.problem or self._no_time(trials, proposal, begun)) is not None:
             self.journal.end(trial, Outcome(None, why, error=why))
             return
         if not self.journal.begin(trial):

@@ -15,7 +15,7 @@ from agents.common.launch import Launcher, Start
 from agents.common.task import Deadline, Task
 from agents.common.training.publish import is_model
 from agents.common.training.stages import chain_name, models_of, stage_folder, stage_name
-from agents.common.write_code import SCRIPT, write_code
+from agents.common.write_code import write_code
 from agents.rdagent.records import Outcome, Trial
 from astune.errors import CheckpointError
 from astune.files import atomic_write
@@ -69,7 +69,7 @@ class Lab:
         proposal = trial.proposal
         if proposal.code is None:
             return write_code(self.code(trial), proposal.hypothesis, proposal.stages)
-        script = self.code(trial) / SCRIPT
+        script = write_code(self.code(trial), proposal.hypothesis, ())  # the package beside it is a toolbox
         atomic_write(script, proposal.code)
         return script
 

@@ -29,6 +29,7 @@ class Proposal:
         code: a complete ``train.py``; None where ``stages`` say it all.
         parent: number of the attempt that this one goes on from; 0 is the base model.
         seconds: the experiment may take.
+        problem: why there is nothing to run; the record of a driver that found no experiment.
         round_seconds: all experiments of its round together may take; those that do not fit any more are left out.
     """
 
@@ -39,6 +40,7 @@ class Proposal:
     code: str | None = None
     parent: int = 0
     seconds: float = 600.0
+    problem: str | None = None
     round_seconds: float | None = None
 
 

@@ -12,15 +12,15 @@ from agents.common.experiment import Limits, run_script, script_environment
 from agents.common.launch import ColdLauncher, Start
 from agents.common.script import run_agent
 from agents.common.task import Task
-from agents.common.training.publish import publish_model
+from agents.common.training.publish import is_model, publish_model
 from agents.common.write_code import write_code
 from astune.config import load_config
 from astune.errors import AstuneError, ConfigError
 from autorl_bench.scenarios import Scenario, ScenarioRegistry
 from autorl_bench.scenarios.schema import Recipe
 
-#: Seconds at the end for the script to write its model, and for this process to hand it over.
-CLOSING_SECONDS = 6.0
+#: Seconds at the end for this process to hand the model over.
+CLOSING_SECONDS = 2.0
 
 
 def stage_of(recipe: Recipe, scenario: Scenario) -> dict[str, Any]:
@@ -37,6 +37,12 @@ def _steps_of(recipe: Recipe) -> int:
 
     filled = [text.format(base_model="nano", train_data="train.jsonl") for text in recipe.overrides]
     return load_config(configuration(str(recipe.conf)), filled).trainer.steps
+
+
+def newest_checkpoint(cache: Path) -> Path | None:
+    """What a training that was killed had written last."""
+    found = [path for path in cache.glob("stages/*/checkpoints/step_*") if is_model(path)]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def main() -> None:
@@ -64,9 +70,10 @@ def main() -> None:
         report=task.workspace / "report.json",
     )
     print(f"{ended.stop} after {ended.seconds:.0f} s, score of training {ended.report.get('score')}", flush=True)
-    if not ended.succeeded:
+    trained = task.workspace / "trained" if ended.succeeded else newest_checkpoint(task.workspace / "cache")
+    if trained is None:
         raise AstuneError(f"the recipe came to nothing:\n{ended.log[-2000:]}")
-    publish_model(task.workspace / "trained", task.output_model)
+    publish_model(trained, task.output_model)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 #: Episodes that the score of a stage is averaged over, where it has so many.
 SCORED_EPISODES = 128
-_CLOSING_SECONDS = 2.0
+#: The trainer is asked to end so many seconds before its time is over.
+_CLOSING_SECONDS = 1.0
 #: No evaluation of its own, no report: the training episodes say how it goes.
 _QUIET = (
     *("evaluation.every=0", "evaluation.at_start=false", "evaluation.sampled=false", "evaluation.greedy=false"),

@@ -21,8 +21,8 @@ from .publish import is_model, publish_model
 from .settings import Settings
 
 Stage = Mapping[str, Any]
-#: Seconds that a stage leaves for writing its model.
-_CLOSING_SECONDS = 1.0
+#: A stage is not begun with less than this.
+_LEAST_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _one(stage: Stage, model: Path, before: str, settings: Settings) -> StageOut
     if is_model(kept) and record.is_file():
         found = json.loads(record.read_text())
         return StageOutcome(dict(stage), kept, found["history"], found["score"], found["seconds_per_step"])
-    if settings.seconds_left < _CLOSING_SECONDS:
+    if settings.seconds_left < _LEAST_SECONDS:
         return StageOutcome(dict(stage) | {"steps": 0}, model)
     folder = stage_folder(settings.cache, stage_name(before, stage))
     signal.signal(signal.SIGTERM, _stop)

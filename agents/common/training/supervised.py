@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Records that are set apart for the score.
 _HELD_OUT = 128
 _SCORED_EVERY = 50
-_CLOSING_SECONDS = 3.0
+_CLOSING_SECONDS = 1.0
 _WARM_UP_STEPS = 10
 
 

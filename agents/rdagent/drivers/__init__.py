@@ -30,7 +30,7 @@ def make_driver(task: Task, details: dict[str, Any], bench: Bench) -> tuple[Driv
 
         return LanguageModelDriver(endpoint_from(task.arguments), task, bench.report_tokens), 0.0
     if name == "replay":
-        from agents.rdagent.drivers.replay import ReplayDriver
+        from agents.rdagent.drivers.replay import replay_driver
 
-        return ReplayDriver.from_arguments(task), 0.0
+        return replay_driver(task, bench.report_tokens), 0.0
     raise ConfigError(f"there is no driver {name!r}; known are {', '.join(DRIVERS)}")
