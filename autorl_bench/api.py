@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from autorl_bench.store.states import QueryState, RunState, Track
 
 _MAX_PATH, _MAX_WORDS = 4096, 100_000
+#: A recipe: characters as JSON, and levels.
+_MAX_RECIPE, _MAX_DEPTH = 65_536, 20
+#: Numbers and ids, which databases keep in 32 bits.
+MAX_NUMBER = 2**31 - 1
 
 
 class Wire(BaseModel):
@@ -63,7 +68,7 @@ class Feedback(Wire):
 class AskEvaluation(ModelPath):
     """Asks for a score on dev; ``experiment`` is the number of the experiment that it is for."""
 
-    experiment: int | None = None
+    experiment: int | None = Field(None, ge=1, le=MAX_NUMBER)
 
 
 class EvaluationView(Wire):
@@ -92,7 +97,7 @@ class SubmissionView(Wire):
 class Final(Wire):
     """The number of the submission that the test is opened for."""
 
-    submission: int = Field(ge=1)
+    submission: int = Field(ge=1, le=MAX_NUMBER)
 
 
 class RunStatus(Wire):
@@ -129,9 +134,18 @@ class HypothesisView(Wire):
 class AskExperiment(Wire):
     """How a hypothesis is tried; ``code_path`` is a file or folder in the workspace."""
 
-    hypothesis: int = Field(ge=1)
+    hypothesis: int = Field(ge=1, le=MAX_NUMBER)
     recipe: dict[str, Any] = {}
     code_path: str | None = Field(None, max_length=_MAX_PATH)
+
+    @field_validator("recipe")
+    @classmethod
+    def _is_short(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if _depth(value) > _MAX_DEPTH:
+            raise ValueError(f"a recipe has at most {_MAX_DEPTH} levels")
+        if len(json.dumps(value, allow_nan=False)) > _MAX_RECIPE:
+            raise ValueError(f"a recipe has at most {_MAX_RECIPE} characters as JSON")
+        return value
 
 
 class EndExperiment(Wire):
@@ -158,3 +172,12 @@ class TokensUsed(Wire):
     """Tokens of the agent's own model since the last report."""
 
     agent_tokens: int = Field(ge=0, le=2**40)
+
+
+def _depth(value: Any) -> int:
+    """Levels of a JSON value, counted without recursion and no further than one beyond what is allowed."""
+    level, depth = [value], 0
+    while level and depth <= _MAX_DEPTH:
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level, depth = [each for one in inner for each in one], depth + 1
+    return depth

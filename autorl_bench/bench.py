@@ -5,11 +5,12 @@ The server speaks for agents, the ``run`` command for the operator; both go thro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from astune.models.load import BUNDLED
 from autorl_bench.home import Home
 from autorl_bench.scenarios import Scenario, ScenarioRegistry
 from autorl_bench.store import (
@@ -32,6 +33,10 @@ DEV, FINAL, REPLAY = "dev", "final", "replay"
 SPARE_LOOKS = 100
 #: Hypotheses, and experiments, that a run's notebook holds.
 MAX_NOTES = 1000
+#: Reports of tokens that a run may make.
+MAX_REPORTS = 10_000
+#: Who hands a model in: of an agent's own requests each is counted, and none comes after its time.
+AGENT = "agent"
 _AGENT_STARTED, _AGENT_ENDED, _LOOKED = "agent.started", "agent.ended", "submission.looked_at"
 
 
@@ -140,8 +145,10 @@ class Bench:
             return _remaining(tx, tx.runs.get(run_id))
 
     def report_tokens(self, run_id: str, tokens: int) -> None:
-        """Adds tokens of the agent's own model."""
+        """Adds tokens of the agent's own model. Raises LimitReached: the run has reported too often."""
         with self.store.write() as tx:
+            if tx.ledger.count_samples(run_id) >= MAX_REPORTS:
+                raise LimitReached(f"run {run_id} has reported tokens {MAX_REPORTS} times; report larger sums")
             before = tx.ledger.last_sample(run_id)
             usage = Usage(0.0, 0.0) if before is None else before.usage
             tx.ledger.measure(run_id, _sum(usage, Usage(0.0, 0.0, agent_tokens=tokens)))
@@ -157,8 +164,16 @@ class Bench:
             TransitionError: the run is not running.
         """
         scenario = self.scenario_of(run)
-        self._require_time(run)
-        prepared = self.take_in(run, scenario, model_path)
+        self._admit(run, scenario, model_path)
+
+        def one_more(digest: str) -> None:
+            with self.store.read() as tx:
+                asked = {query.model_digest for query in tx.submissions.dev_queries(run.id)}
+                spent = tx.submissions.dev_queries_spent(run.id)
+            if digest not in asked and spent >= scenario.budget.dev_queries:
+                raise LimitReached(f"run {run.id} has asked {spent} dev queries; no more are allowed")
+
+        prepared = self.take_in(run, scenario, model_path, admit=one_more)
         with self.store.write() as tx:
             experiment_id = None if experiment is None else _experiment_id(tx, run.id, experiment)
             query = tx.submissions.ask_dev(
@@ -172,7 +187,9 @@ class Bench:
             tx.queue.enqueue(DEV, run.id, payload, key=f"dev-{query.id}")
         return query
 
-    def submit(self, run: Run, model_path: str, workspace: Path | None = None) -> tuple[Submission, Prepared]:
+    def submit(
+        self, run: Run, model_path: str, workspace: Path | None = None, *, actor: str = AGENT
+    ) -> tuple[Submission, Prepared]:
         """Takes a model in as a submission; the same model again is the same submission.
 
         ``workspace``: the folder that it must lie in; the run's own by default.
@@ -181,7 +198,16 @@ class Bench:
             SubmissionInvalid, LimitReached, TransitionError: as :meth:`ask`.
         """
         scenario = self.scenario_of(run)
-        prepared = self.take_in(run, scenario, model_path, workspace)
+        if actor == AGENT:
+            self._admit(run, scenario, model_path)
+
+        def one_more(digest: str) -> None:
+            with self.store.read() as tx:
+                made = {one.digest for one in tx.submissions.of_run(run.id)}
+            if digest not in made and len(made) >= scenario.budget.submissions:
+                raise LimitReached(f"run {run.id} has made {len(made)} submissions; no more are allowed")
+
+        prepared = self.take_in(run, scenario, model_path, workspace, admit=one_more)
         with self.store.write() as tx:
             size = sum(file.size for file in prepared.copied.files)
             submission = tx.submissions.add(
@@ -200,7 +226,10 @@ class Bench:
         Raises:
             Conflict: there is no such submission.
             TransitionError: the run is not running, or has declared one.
+            LimitReached: the agent's time is over.
         """
+        if actor == AGENT:
+            self._require_time(run)
         with self.store.write() as tx:
             chosen = [one for one in tx.submissions.of_run(run.id) if one.number == number]
             if not chosen:
@@ -231,7 +260,7 @@ class Bench:
         if run.state != RunState.RUNNING or run.track == Track.REPLAY:
             return run
         try:
-            submission, _ = self.submit(run, "output/model")
+            submission, _ = self.submit(run, "output/model", actor="operator")
             return self.declare_final(run, submission.number, actor="operator")
         except SubmissionInvalid as refused:
             return self.end(run_id, RunState.INVALID, refused.reason)
@@ -259,17 +288,17 @@ class Bench:
     def propose(self, run: Run, statement: str, reason: str) -> Hypothesis:
         """Notes a hypothesis. Raises LimitReached: the notebook is full; TransitionError: the run is not running."""
         with self.store.write() as tx:
-            _require_room(tx.notebook.hypotheses(run.id), run.id)
+            _require_room(tx.notebook.counts(run.id)[0], run.id)
             return tx.notebook.propose(run.id, statement, reason)
 
     def begin(self, run: Run, hypothesis: int, recipe: Mapping[str, Any], code_path: str | None) -> Experiment:
         """Notes an experiment on a hypothesis, given by its number. Raises as :meth:`propose`, and Conflict."""
         with self.store.write() as tx:
-            _require_room(tx.notebook.experiments(run.id), run.id)
-            found = [one.id for one in tx.notebook.hypotheses(run.id) if one.number == hypothesis]
-            if not found:
+            _require_room(tx.notebook.counts(run.id)[1], run.id)
+            found = tx.notebook.hypothesis_id(run.id, hypothesis)
+            if found is None:
                 raise Conflict(f"run {run.id} has no hypothesis {hypothesis}")
-            return tx.notebook.begin(found[0], recipe, code_path=code_path)
+            return tx.notebook.begin(found, recipe, code_path=code_path)
 
     def end_experiment(
         self,
@@ -293,14 +322,22 @@ class Bench:
 
     # --- taking models in -------------------------------------------------------------------------------------------
 
-    def take_in(self, run: Run, scenario: Scenario, model_path: str, workspace: Path | None = None) -> Prepared:
+    def take_in(
+        self,
+        run: Run,
+        scenario: Scenario,
+        model_path: str,
+        workspace: Path | None = None,
+        *,
+        admit: Callable[[str], None] = lambda digest: None,
+    ) -> Prepared:
         """Copies a model folder of the run's workspace into the vault and checks it.
+
+        ``admit`` is told its digest before anything stays in the vault, and may raise.
 
         Raises:
             SubmissionInvalid: it cannot be evaluated.
-            LimitReached: too many folders have been looked at.
         """
-        self._count_look(run, scenario, model_path)
         base = self.base_model(scenario)
         taken = prepare(
             model_path,
@@ -309,12 +346,15 @@ class Bench:
             self.limits,
             vault=self.home.vault,
             siblings=self._siblings(base),
+            admit=admit,
         )
         if isinstance(taken, Refused):
             raise SubmissionInvalid(taken.reason)
         return taken
 
-    def _count_look(self, run: Run, scenario: Scenario, model_path: str) -> None:
+    def _admit(self, run: Run, scenario: Scenario, model_path: str) -> None:
+        """Counts one more folder that an agent has us look at. Raises LimitReached: too many, or no time is left."""
+        self._require_time(run)
         limit = SPARE_LOOKS + 2 * (scenario.budget.dev_queries + scenario.budget.submissions)
         with self.store.write() as tx:
             if len(tx.ledger.events(run.id, _LOOKED)) >= limit:
@@ -326,9 +366,10 @@ class Bench:
         return self.home.root / scenario.base_model_path
 
     def _siblings(self, base: Path) -> dict[str, Path]:
-        """The other models in assets/models: none of them is the agent's work."""
+        """The other models that an agent can read, in assets/models and in the library: none of them is its work."""
         folders = (self.home.root / "assets" / "models").glob("*")
-        return {one.name: one for one in folders if one != base and any(one.glob("*.safetensors"))}
+        found = {one.name: one for one in folders if one != base and any(one.glob("*.safetensors"))}
+        return {name: folder for name, folder in BUNDLED.items() if name != base.name} | found
 
     def _require_time(self, run: Run) -> None:
         if self.remaining(run.id).seconds <= 0:
@@ -364,16 +405,16 @@ def _question(tx: Transaction, run_id: str, digest: str) -> str:
     return f"{digest[:40]}-{failed}"
 
 
-def _require_room(notes: Sequence[object], run_id: str) -> None:
-    if len(notes) >= MAX_NOTES:
+def _require_room(notes: int, run_id: str) -> None:
+    if notes >= MAX_NOTES:
         raise LimitReached(f"the notebook of run {run_id} is full: it holds {MAX_NOTES} notes of a kind")
 
 
 def _experiment_id(tx: Transaction, run_id: str, number: int) -> int:
-    found = [one.id for one in tx.notebook.experiments(run_id) if one.number == number]
-    if not found:
+    found = tx.notebook.experiment_id(run_id, number)
+    if found is None:
         raise Conflict(f"run {run_id} has no experiment {number}")
-    return found[0]
+    return found
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

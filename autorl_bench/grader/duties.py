@@ -227,7 +227,7 @@ def _replay(bench: Bench, lease: Lease) -> None:
 
 
 def _submit_replayed(bench: Bench, lease: Lease, run: Run, model: Path) -> None:
-    submission, _ = bench.submit(run, str(model), workspace=model.parent)
+    submission, _ = bench.submit(run, str(model), workspace=model.parent, actor=_ACTOR)
     claimed = bench.claimed_weights(run)
     with bench.store.write() as tx:
         if claimed is not None:

@@ -47,6 +47,11 @@ class Ledger:
         rows = self.session.scalars(select(MeterRow).where(MeterRow.run_id == run_id).order_by(MeterRow.id))
         return [MeterSample(run_id, as_record(Usage, row), row.created) for row in rows]
 
+    def count_samples(self, run_id: str) -> int:
+        """Number of measurements of a run."""
+        query = select(func.count()).select_from(MeterRow).where(MeterRow.run_id == run_id)
+        return self.session.scalars(query).one()
+
     def last_sample(self, run_id: str) -> MeterSample | None:
         """What a run had used when it was last measured."""
         query = select(MeterRow).where(MeterRow.run_id == run_id).order_by(MeterRow.id.desc()).limit(1)

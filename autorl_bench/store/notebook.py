@@ -101,10 +101,30 @@ class Notebook:
         query = select(ExperimentRow).where(ExperimentRow.run_id == run_id).order_by(ExperimentRow.number)
         return [as_record(Experiment, row) for row in self.session.scalars(query)]
 
+    def counts(self, run_id: str) -> tuple[int, int]:
+        """Number of a run's hypotheses and of its experiments, without reading them."""
+        return self._count(HypothesisRow, run_id), self._count(ExperimentRow, run_id)
+
+    def hypothesis_id(self, run_id: str, number: int) -> int | None:
+        """The id of a run's hypothesis; None where it has none of this number."""
+        return self._id(HypothesisRow, run_id, number)
+
+    def experiment_id(self, run_id: str, number: int) -> int | None:
+        """The id of a run's experiment; None where it has none of this number."""
+        return self._id(ExperimentRow, run_id, number)
+
+    def _id(self, table: type[HypothesisRow] | type[ExperimentRow], run_id: str, number: int) -> int | None:
+        return self.session.scalars(
+            select(table.id).where(table.run_id == run_id, table.number == number)
+        ).one_or_none()
+
     def _running(self, run_id: str) -> None:
         run = lock_run(self.session, run_id)  # locked, so that two requests don't take the same number
         if run.state != RunState.RUNNING:
             raise TransitionError(f"run {run_id} is {run.state}; only a running one writes its notebook")
 
     def _next_number(self, table: type[HypothesisRow] | type[ExperimentRow], run_id: str) -> int:
-        return self.session.scalars(select(func.count()).select_from(table).where(table.run_id == run_id)).one() + 1
+        return self._count(table, run_id) + 1
+
+    def _count(self, table: type[HypothesisRow] | type[ExperimentRow], run_id: str) -> int:
+        return self.session.scalars(select(func.count()).select_from(table).where(table.run_id == run_id)).one()

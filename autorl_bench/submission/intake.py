@@ -65,7 +65,7 @@ def take_in(
     vault: Path,
     limits: Limits,
     total_bytes: int,
-    check: Callable[[Path], object] = lambda copy: None,
+    check: Callable[[Path, str], object] = lambda copy, digest: None,
 ) -> Copied:
     """Copies the model files of a submission to ``vault/submitted/{sha256}``, which appears whole or not at all.
 
@@ -78,7 +78,7 @@ def take_in(
         vault: a folder of the grader's that no agent can write; not inside the workspace.
         limits: bounds on the numbers of entries and files and on the size of JSON files.
         total_bytes: bound on the sum of the file sizes.
-        check: called with the copy before it is published; when it refuses, nothing stays in the vault.
+        check: called with the copy and its digest before it is published; when it raises, nothing stays in the vault.
 
     Raises:
         SubmissionRefused: the folder breaks a rule, or changed while it was copied.
@@ -96,7 +96,7 @@ def take_in(
             check_unchanged(folder, before)
             digest = _digest(files)
             target = vault / _SUBMITTED / digest
-            check(scratch)
+            check(scratch, digest)
             publish(scratch, target)
     return Copied(target, digest, files, ignored)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +78,7 @@ def prepare(
     *,
     vault: Path,
     siblings: Mapping[str, Path] | None = None,
+    admit: Callable[[str], None] = lambda digest: None,
 ) -> Prepared | Refused:
     """Copies a submission into the vault, checks it, measures where it comes from, and lays it out for evaluation.
 
@@ -90,6 +91,7 @@ def prepare(
         limits: bounds on what is copied and read.
         vault: the grader's folder; no agent can write it.
         siblings: folders of the other registered models by name. One without safetensors is an error.
+        admit: is told the digest of a folder that could be evaluated; when it raises, nothing stays in the vault.
 
     Raises:
         AstuneError: a failure of ours: the vault cannot be written, or a model of ours is damaged.
@@ -98,8 +100,9 @@ def prepare(
     base_tensors = _ours(base, limits)
     sibling_tensors = {name: _ours(folder, limits) for name, folder in (siblings or {}).items()}
 
-    def check(copy: Path) -> None:
+    def check(copy: Path, digest: str) -> None:
         check_folder(copy, base, base_tensors, limits)
+        admit(digest)
 
     try:
         total_bytes = limits.total_bytes or largest_submission(base_tensors, limits)
