@@ -94,6 +94,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
     parser.add_argument("--port", type=_port, default=PORT, help=f"default: {PORT}")
     parser.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--agents-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--until-eof", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -191,7 +192,9 @@ def _serve(options: argparse.Namespace) -> int:
     else:
         listener = listen(options.host, options.port)
         print(f"AutoRL-Bench at http://{options.host}:{listener.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
-    serve(bench, options_of(bench.home.root, options.scenarios), listener, until_eof=options.until_eof)
+    agents = None if options.agents_fd is None else socket.socket(fileno=options.agents_fd)
+    grader_options = options_of(bench.home.root, options.scenarios)
+    serve(bench, grader_options, listener, agents=agents, until_eof=options.until_eof)
     return 0
 
 

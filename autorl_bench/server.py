@@ -6,7 +6,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from astune.errors import AstuneError, CheckpointError
 from autorl_bench import api
@@ -85,8 +86,15 @@ class Desk:
             self._serving[run_id] -= 1
 
 
-def make_app(bench: Bench) -> FastAPI:
-    """The application; its only state is the store's."""
+def make_app(bench: Bench, *, pages: bool = True, hosts: Sequence[str] = ("*",)) -> FastAPI:
+    """The application; its only state is the store's.
+
+    Args:
+        bench: the benchmark.
+        pages: with the boards and pages. Agents are served without: they would see each other's work there.
+        hosts: names under which requests may ask for the server; a page of somebody else's that a browser was led to
+            believe is here (DNS rebinding) names another.
+    """
     desk = Desk(bench)
 
     @asynccontextmanager
@@ -98,13 +106,15 @@ def make_app(bench: Bench) -> FastAPI:
     app = FastAPI(title="AutoRL-Bench", summary="How well agents post-train models.", lifespan=lifespan)
     app.include_router(_public(desk))
     app.include_router(_agent(desk))
-    app.include_router(make_router(bench.store, bench.scenarios, bench.home.root))
+    if pages:
+        app.include_router(make_router(bench.store, bench.scenarios, bench.home.root))
     for kind in _STATUS:
         app.add_exception_handler(kind, _explain)
     app.add_exception_handler(SubmissionInvalid, _refuse)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(StarletteHTTPException, _in_our_form)
     app.add_middleware(_BoundedBody)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
 
 

@@ -112,13 +112,13 @@ def _job(bench: Bench, options: argparse.Namespace) -> Iterator[AgentJob]:
     console = Console(soft_wrap=True, highlight=False)
     runner = LocalJobRunner()
     probe = runner.probe()
-    with served(options_of(bench.home.root, options.scenarios), "127.0.0.1", options.port) as server:
-        console.print(f"server {server}   agents run at level {probe.level} ({probe.reason})", markup=False)
+    with served(options_of(bench.home.root, options.scenarios), options.port) as server:
+        console.print(f"pages {server.pages}   agents run at level {probe.level} ({probe.reason})", markup=False)
 
         def say(text: str) -> None:
             console.print(text, markup=False)
 
-        yield AgentJob(bench, server, runner, operator_environment(), say)
+        yield AgentJob(bench, server.agents, runner, operator_environment(), say)
 
 
 def outcome(bench: Bench, run: Run) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
-import os
 import socket
 import subprocess
 import sys
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,9 +26,19 @@ from autorl_bench.types import Reason
 #: So many deaths within so many seconds, and a process is not started again.
 MAX_DEATHS, DEATH_WINDOW = 5, 60.0
 _PAUSE = 0.2
+_HOST, _EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 - compared with, never listened at unless asked for
+_LOOPBACK = ("127.0.0.1", "localhost")
 #: How long a process may take to end by itself. A grader that takes longer is at an evaluation, which is made again.
 _GRADER_SECONDS, _SERVER_SECONDS = 10.0, 25.0
 _START_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a server is reached: ``pages`` for people, ``agents`` for a run's agent, which sees no pages there."""
+
+    pages: str
+    agents: str
 
 
 class Watched:
@@ -138,13 +149,21 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
 
 
-def serve(bench: Bench, options: Sequence[str], listener: socket.socket, *, until_eof: bool = False) -> None:
+def serve(
+    bench: Bench,
+    options: Sequence[str],
+    listener: socket.socket,
+    *,
+    agents: socket.socket | None = None,
+    until_eof: bool = False,
+) -> None:
     """Serves until it is told to stop, with a grader beside it.
 
     Args:
         bench: the benchmark.
         options: what the grader's command needs to open the same one.
-        listener: where to serve.
+        listener: where to serve everything.
+        agents: where to serve what agents may ask, and no pages; None for nowhere else.
         until_eof: stop when standard input ends.
     """
     import uvicorn
@@ -156,20 +175,32 @@ def serve(bench: Bench, options: Sequence[str], listener: socket.socket, *, unti
             tx.queue.give_up(names.get(pid, ""))
 
     names: dict[int, str] = {}
-    config = uvicorn.Config(make_app(bench), log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    hosts = sorted({*_LOOPBACK, listener.getsockname()[0]})
+    everything = make_app(bench, hosts=["*"] if hosts[0] == _EVERYWHERE else hosts)
+    places = [(everything, listener)] + ([(make_app(bench, pages=False), agents)] if agents is not None else [])
+    servers = [
+        (uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)), place)
+        for app, place in places
+    ]
+
+    def stop() -> None:
+        for server, _ in servers:
+            server.should_exit = True
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(server.serve(sockets=[place]) for server, place in servers))
 
     def close() -> None:
         reason = Reason("no_grader", f"the grader cannot be kept running: {grader.problem}")
         with contextlib.suppress(StoreError), bench.store.write() as tx:
             give_up_all(tx, reason)
-        server.should_exit = True
+        stop()
 
     grader = _NamedGrader(command("grader", *options, "--until-eof"), give_up_leases, close, names)
     if until_eof:
-        stop_at_eof(lambda: setattr(server, "should_exit", True))
+        stop_at_eof(stop)
     try:
-        server.run(sockets=[listener])
+        asyncio.run(all_of_them())
     finally:
         grader.stop()
     if grader.problem:
@@ -201,25 +232,23 @@ def command(verb: str, *options: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def served(options: Sequence[str], host: str, port: int) -> Iterator[str]:
-    """A server in a process of its own while the block runs; yields its address.
+def served(options: Sequence[str], port: int) -> Iterator[Addresses]:
+    """A server in a process of its own on loopback while the block runs.
 
-    The listening socket stays here, so that requests that come while a dead server is started again just wait.
+    The listening sockets stay here, so that requests that come while a dead server is started again just wait.
 
     Raises:
         UserError: the port is in use.
         AstuneError: it does not answer.
     """
-    with listen(host, port) as listener:
-        os.set_inheritable(listener.fileno(), True)
-        server = Watched(
-            command("serve", *options, "--listen-fd", str(listener.fileno()), "--until-eof"),
-            pass_fds=[listener.fileno()],
-        )
-        address = f"http://{host}:{listener.getsockname()[1]}"
+    with listen(_HOST, port) as pages, listen(_HOST, 0) as agents:
+        fds = [pages.fileno(), agents.fileno()]
+        ours = ("--listen-fd", str(fds[0]), "--agents-fd", str(fds[1]), "--until-eof")
+        server = Watched(command("serve", *options, *ours), pass_fds=fds)
+        addresses = Addresses(*(f"http://{_HOST}:{one.getsockname()[1]}" for one in (pages, agents)))
         try:
-            _await_health(address, server)
-            yield address
+            _await_health(addresses.agents, server)
+            yield addresses
         finally:
             server.stop()
 
