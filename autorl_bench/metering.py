@@ -59,7 +59,7 @@ class Meter:
         self.started = time.monotonic()
         self._own: dict[tuple[int, str], float] = {}
         self._gone = 0.0
-        self._before = _held(folders)
+        self._before = held(folders)
         self.usage = Usage()
         self.memory = self.processes = self.disk = 0
 
@@ -86,13 +86,13 @@ class Meter:
         if self.memory > memory_limit:
             self.memory = sum(self._proportional(pid, stat) for pid, stat in members.items())
         if disk:
-            self.disk = max(0, _held(self._folders) - self._before) + self._deleted(members)
+            self.disk = max(0, held(self._folders) - self._before) + self._deleted(members)
         return self._update(self._cpu(everyone))
 
     def finish(self, cpu_seconds: float) -> Usage:
         """The totals at the end, with what the kernel counted for all processes that were waited for."""
         with suppress(OSError):  # unmeasurable: the largest that was measured stands
-            self.disk = max(0, _held(self._folders) - self._before)
+            self.disk = max(0, held(self._folders) - self._before)
         return self._update(cpu_seconds)
 
     def _update(self, cpu_seconds: float) -> Usage:
@@ -198,7 +198,7 @@ def _descendants(stats: dict[int, _Stat], root: int) -> dict[int, _Stat]:
     return found
 
 
-def _held(folders: Sequence[Path]) -> int:
+def held(folders: Sequence[Path]) -> int:
     """Bytes on disk beneath the folders, each file once; holes take no room. Raises OSError for what can't be read."""
     files: dict[tuple[int, int], int] = {}
     for folder in folders:

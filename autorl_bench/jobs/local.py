@@ -165,13 +165,7 @@ def _command() -> list[str]:
 
 def _prepare(spec: JobSpec, folder: Path, probe: SandboxProbe) -> bytes:
     """Makes the job's folder; returns the request to its keeper."""
-    folder = folder.resolve()
-    spec.check_hidden(tuple(folder / name for name in record.NAMES))
-    if (folder / record.RECORD).exists():
-        raise FileExistsError(f"{folder} holds the record of another job")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name in (record.TEMPORARY, record.SCRATCH):
-        (folder / name).mkdir(exist_ok=True)
+    folder = record.make(folder, spec)
     kernel = probe.level == SandboxLevel.KERNEL
     temporary = "/tmp" if kernel else str(folder / record.TEMPORARY)  # noqa: S108  the job's own
     home = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": temporary, "TMPDIR": temporary}

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from astune.errors import CheckpointError
 from astune.files import atomic_write
 from astune.leftovers import MARK, birth
-from autorl_bench.jobs.types import JobRecord, JobStop, Process
+from autorl_bench.jobs.types import JobRecord, JobSpec, JobStop, Process
 
 RECORD, STDOUT, STDERR, TEMPORARY, SCRATCH = "record.json", "stdout.log", "stderr.log", "tmp", "root"
 #: What the keeper said of its own troubles; not there when it had none.
@@ -26,6 +26,23 @@ NAMES = (RECORD, STDOUT, STDERR, TEMPORARY, SCRATCH, KEEPER_LOG)
 _SAID = 500
 _RECORDS = TypeAdapter(JobRecord)
 _PATIENCE = 10.0
+
+
+def make(folder: Path, spec: JobSpec) -> Path:
+    """Makes the folder of a job that is to be started; returns its full path.
+
+    Raises:
+        ValueError: the job could see what is in it.
+        FileExistsError: it holds another job.
+    """
+    folder = folder.resolve()
+    spec.check_hidden(tuple(folder / name for name in NAMES))
+    if (folder / RECORD).exists():
+        raise FileExistsError(f"{folder} holds the record of another job")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name in (TEMPORARY, SCRATCH):
+        (folder / name).mkdir(exist_ok=True)
+    return folder
 
 
 def this_process(pid: int) -> Process:
