@@ -54,7 +54,7 @@ class Space:
         stage: a recipe and a number of steps as a stage of training.
         full_steps: steps of a whole training of a recipe.
         seconds: what a start, and so many steps of a recipe, take on a small machine; a first guess.
-        noise: differences of the training score that say nothing.
+        noise: differences from a training score that say nothing.
         ceiling: training score above which there is nothing left to gain.
         first_look: share of those that tells a hopeless recipe from one worth more.
         resumes: a stage that is given more steps goes on from its last checkpoint; else a further stage follows it.
@@ -64,7 +64,7 @@ class Space:
     stage: Callable[[Recipe, int], dict[str, Any]]
     full_steps: Callable[[Recipe], int]
     seconds: Callable[[Recipe, int], float]
-    noise: float
+    noise: Callable[[float], float]
     ceiling: float
     first_look: float = 0.04
     resumes: bool = True
@@ -121,6 +121,7 @@ def space_of(details: Mapping[str, Any], recipe_steps: int = 100) -> Space:
 # --- reinforcement learning -------------------------------------------------------------------------------------
 
 _EPISODES_OF_THE_DEFAULT = 64
+_SCORED_EPISODES = 128
 
 
 def _rl_space(details: Mapping[str, Any], recipe_steps: int) -> Space:
@@ -143,7 +144,7 @@ def _rl_space(details: Mapping[str, Any], recipe_steps: int) -> Space:
             LogReal("learning_rate", 1e-6, 1e-2),
             Choice("algorithm", ("grpo", "dr_grpo", "dapo", "gspo", "cispo", "rloo")),
             Choice("group_size", (4, 8, 16)),
-            Choice("episodes_per_step", (32, 64, 128)),
+            Choice("episodes_per_step", (32, 64)),
             Choice("beta", (0.0, 0.001, 0.01, 0.1)),
             Choice("penalty", (0.0, 0.1, 0.2, 0.4)),
             Choice("updates_per_batch", (1, 2, 4)),
@@ -151,9 +152,15 @@ def _rl_space(details: Mapping[str, Any], recipe_steps: int) -> Space:
         stage,
         full_steps,
         seconds=lambda recipe, steps: 1.6 + steps * 1.1 * int(recipe["episodes_per_step"]) / _EPISODES_OF_THE_DEFAULT,
-        noise=0.05,
+        noise=_binomial_noise,
         ceiling=0.985,
     )
+
+
+def _binomial_noise(score: float) -> float:
+    """Two standard errors of the difference between two averages of so many episodes."""
+    rate = min(0.99, max(0.01, score))
+    return 2 * math.sqrt(2 * rate * (1 - rate) / _SCORED_EPISODES)
 
 
 def rl_overrides(recipe: Recipe) -> list[str]:
@@ -194,7 +201,7 @@ def _supervised_space(details: Mapping[str, Any]) -> Space:
         stage,
         full_steps,
         seconds=lambda recipe, steps: 3.0 + steps * (0.02 + 0.004 * int(recipe["batch"])),
-        noise=0.01,
+        noise=lambda score: 0.01,
         ceiling=0.995,
         resumes=False,
     )

@@ -25,8 +25,8 @@ from astune.report.run_folder import RunFolder
 GRACE = 4.0
 #: Of the run's memory and disk, what one experiment may use: the rest is the agent's own, and the run must not end.
 MEMORY_SHARE, DISK_SHARE = 0.75, 0.8
-#: A run whose success falls below this share of where it began has diverged.
-DIVERGED = 0.4
+#: A run whose success, over so many episodes, falls below this share of what it has been has diverged.
+DIVERGED, DIVERGED_EPISODES = 0.4, 64
 
 
 @dataclass(slots=True)
@@ -140,10 +140,7 @@ class Lab:
         for stage in trial.proposal.stages[:-1]:
             name = chain_name(name, stage)
         folder = stage_folder(self.cache, stage_name(name, trial.proposal.stages[-1]))
-        history = [float(row["success_rate"]) for row in RunFolder(folder.name, folder.parent).read_metrics()]
-        if len(history) >= 2 and history[-1] < DIVERGED * max(history[0], history[-2]) and history[0] > 0:
-            return f"success fell from {max(history[:-1]):.0%} to {history[-1]:.0%} in {len(history)} steps"
-        return None
+        return divergence(RunFolder(folder.name, folder.parent).read_metrics())
 
     def _outcome(self, trial: Trial, ended: Ended) -> Outcome:
         """Reads what a script left. A model without a score is scored on dev, if at all."""
@@ -155,19 +152,21 @@ class Lab:
             return Outcome(None, error, seconds=ended.seconds, error=error, log=ended.log)
         score = _number(report, "score")
         history = [float(value) for value in report.get("history", ()) if isinstance(value, int | float)]
+        trained = report.get("stages", ())
         outcome = Outcome(
             score=score,
             feedback="",
             model=str(model),
-            stages=report.get("stages", ()),
+            stages=trained,
             history=history[-50:],
             seconds=ended.seconds,
             seconds_per_step=_number(report, "seconds_per_step"),
+            base_first=_measures_the_base(trained, len(history)),
             log=ended.log,
         )
         outcome = replace(outcome, feedback=_in_words(outcome, ended))
         if ended.why is not None:
-            return replace(outcome, score=None, model=None, error=f"it diverged: {ended.why}")
+            return replace(outcome, score=None, model=None, diverged=True, error=f"it diverged: {ended.why}")
         return outcome
 
     def _scored(self, outcome: Outcome, experiment: int | None) -> Outcome:
@@ -188,6 +187,21 @@ class Lab:
         if outcome.score is None:
             return replace(outcome, score=0.0, feedback=f"{outcome.feedback} Dev gave no score.".strip())
         return outcome
+
+
+def divergence(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why a training whose metrics these are has diverged; None where it has not."""
+    windows: list[float] = []
+    solved = episodes = 0.0
+    for row in rows:
+        solved += row["success_rate"] * row["episodes"]
+        episodes += row["episodes"]
+        if episodes >= DIVERGED_EPISODES:
+            windows.append(solved / episodes)
+            solved = episodes = 0.0
+    if len(windows) < 2 or windows[-1] >= DIVERGED * max(windows[:-1]):
+        return None
+    return f"success fell from {max(windows[:-1]):.0%} to {windows[-1]:.0%} in {len(rows)} steps"
 
 
 def _why_nothing(ended: Ended, left_a_model: bool) -> str:
@@ -216,6 +230,11 @@ def _in_words(outcome: Outcome, ended: Ended) -> str:
     if ended.why is not None:
         parts.append(f"Stopped early: {ended.why}.")
     return " ".join(parts)
+
+
+def _measures_the_base(stages: Sequence[Mapping[str, Any]], scores: int) -> bool:
+    """Whether the first score is that of the base model: reinforcement learning scores each step before it updates."""
+    return len(stages) == 1 and stages[0].get("method") == "rl" and 0 < scores <= 50
 
 
 def _number(report: Mapping[str, Any], name: str) -> float | None:

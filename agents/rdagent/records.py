@@ -58,6 +58,8 @@ class Outcome:
         seconds_per_step: None where no step ended.
         dev: percent on dev; None where it was not asked for.
         error: why it failed.
+        diverged: it was stopped because it unlearned what the model could do.
+        base_first: ``history`` begins with the score of the base model.
         log: the end of what the script printed.
     """
 
@@ -70,6 +72,8 @@ class Outcome:
     seconds_per_step: float | None = None
     dev: float | None = None
     error: str | None = None
+    diverged: bool = False
+    base_first: bool = False
     log: str = ""
 
 

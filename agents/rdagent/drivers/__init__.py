@@ -24,7 +24,7 @@ def make_driver(task: Task, details: dict[str, Any], bench: Bench) -> tuple[Driv
         from agents.rdagent.drivers.search import SearchDriver
 
         space = space_of(details)
-        return SearchDriver(space, task.seed), space.noise / 2
+        return SearchDriver(space, task.seed), space.noise(1.0)
     if name == "llm":
         from agents.rdagent.drivers.llm import LanguageModelDriver, endpoint_from
 

@@ -28,6 +28,12 @@ LOOK_SHARE, RUNG_SHARE = 0.36, 0.35
 MIN_LOOKS, MAX_LOOKS, LOOKS_OF_ONE_ROUND = 3, 27, 9
 #: A piece of the winner's training, in seconds and as a share of what is left.
 MIN_PIECE_SECONDS, PIECE_SHARE = 10.0, 0.5
+#: A further look, where nothing has moved: so many rates between two, at these shares of the way; and how often.
+_BETWEEN, _MAX_LOOK_ROUNDS = (0.2, 0.5, 0.8), 2
+#: Steps without a gain that are a plateau.
+_PLATEAU_STEPS = 10
+#: Above the base by so much, a training has worked, and a plateau asks for smaller steps; below, for larger ones.
+_RISEN = 0.2
 #: How far an experiment may exceed what it is expected to take.
 PATIENCE = 2.5
 
@@ -41,12 +47,14 @@ class Decision:
         reason: in words.
         trials: numbers of those that it goes on with.
         factor: by which the learning rate is multiplied.
+        between: learning rates that a further look lies between; None leaves that to Optuna.
     """
 
     phase: str
     reason: str
     trials: Sequence[int] = ()
     factor: float = 1.0
+    between: tuple[float, float] | None = None
 
 
 class SearchDriver:
@@ -71,58 +79,114 @@ class SearchDriver:
 
     def decide(self, situation: Situation, trial: Trial) -> Decision:
         """The next step of the search, given the last round's best trial."""
-        if trial.proposal.recipe["phase"] == "train":
+        phase = trial.proposal.recipe["phase"]
+        if phase == "train":
             return self._after_training(situation, trial)
-        last = [one for one in situation.trials if one.round == trial.round and one.score is not None]
-        if trial.proposal.recipe["phase"] == "look":
-            if trial.proposal.recipe["again"]:
-                return Decision("look", "The first look covered the space evenly; a second one goes where it was good.")
-            last = [one for one in situation.trials if one.proposal.recipe["phase"] == "look" and one.score is not None]
-        ranked = sorted(last, key=lambda one: -_score(one))
+        if phase == "look":
+            if (further := self._further_look(situation, trial)) is not None:
+                return further
+            field = _looks_of(situation)
+        else:
+            field = [one for one in situation.trials if one.round == trial.round]
+        return self._halving(situation, [one for one in field if one.score is not None])
+
+    def _further_look(self, situation: Situation, trial: Trial) -> Decision | None:
+        """Another look, where the first was only half of it, or where nothing has moved yet."""
+        if trial.proposal.recipe["again"]:
+            return Decision("look", "The first look covered the space evenly; a second one goes where it was good.")
+        looks = _looks_of(situation)
+        best = max(_score(one) for one in looks)
+        base = _base_score(looks)
+        rounds = len({one.round for one in looks})
+        if base is None or best >= base + self.space.noise(base) or rounds > _MAX_LOOK_ROUNDS:
+            return None
+        low, high = self._bracket(situation)
+        words = (
+            f"No recipe gained on the base's {base:.2f}. Rates up to {low:g} hold and those from {high:g} diverge: the "
+            "good ones should lie between."
+        )
+        return Decision("look", words, between=(low, high))
+
+    def _halving(self, situation: Situation, field: Sequence[Trial]) -> Decision:
+        """The better third goes on, unless one is ahead by more than noise or there is no time for several."""
+        ranked = sorted(field, key=lambda one: (-_score(one), -self._rate(one)))
         keep = ranked[: max(1, math.ceil(len(ranked) / ETA))]
         while len(keep) > 1 and self._rung_seconds(situation, keep) > RUNG_SHARE * situation.deadline.seconds_left:
             keep.pop()
-        if len(keep) > 1:
-            words = f"Of {len(last)} recipes the best {len(keep)} by training score go on, {ETA} times as far."
+        lead = _score(ranked[0]) - (_score(keep[1]) if len(keep) > 1 else -math.inf)
+        if lead <= self.space.noise(_score(ranked[0])):
+            words = f"Of {len(ranked)} recipes the best {len(keep)} by training score go on, {ETA} times as far."
             return Decision("rung", words, [one.number for one in keep])
-        words = (
-            f"Of {len(last)} recipes number {ranked[0].number} leads with a training score of {_score(ranked[0]):.2f}."
-        )
+        first = ranked[0]
+        words = f"Of {len(ranked)} recipes number {first.number} leads with a training score of {_score(first):.2f}."
         return Decision("train", words, [ranked[0].number])
 
     def _after_training(self, situation: Situation, trial: Trial) -> Decision:
         """Goes on, or goes back to the best and changes the learning rate."""
         best = situation.best or trial
-        if _score(trial) < _score(best) - self.space.noise:
-            words = (
-                f"The score fell from {_score(best):.2f} to {_score(trial):.2f}: the learning rate is too high by now."
-            )
+        score, noise = _score(trial), self.space.noise(_score(best))
+        if score < _score(best) - noise:
+            words = f"The score fell from {_score(best):.2f} to {score:.2f}: the learning rate is too high by now."
             return Decision("train", words, [best.number], self._untried(situation, best, (1 / 3, 1 / 10, 1 / 30)))
-        gain = _score(trial) - _score(self._parent(situation, trial) or trial)
-        if gain < self.space.noise / 2 and _score(trial) < self.space.ceiling and trial.proposal.parent:
-            factor = self._untried(situation, trial, (2.0, 1 / 3))
-            words = f"The score stays at {_score(trial):.2f}: another learning rate may get further."
+        base = _base_score(_looks_of(situation))
+        if base is not None and score < base + self.space.noise(base):
+            _, high = self._bracket(situation)
+            factor = max(1.5, math.sqrt(high / self._rate(trial)))
+            return Decision("train", f"The score has hardly moved from the base's {base:.2f}.", [trial.number], factor)
+        gain = score - _score(self._parent(situation, trial) or trial)
+        long_enough = trial.proposal.recipe["steps"] >= _PLATEAU_STEPS and trial.proposal.parent
+        if long_enough and gain < noise / 4 and score < self.space.ceiling:
+            has_risen = base is None or score > base + _RISEN
+            factor = self._untried(situation, trial, (1 / 3, 2.0) if has_risen else (2.0, 1 / 3))
+            words = f"The score stays at {score:.2f}: another learning rate may get further."
             return Decision("train", words, [trial.number], factor)
-        return Decision("train", f"The score is {_score(trial):.2f}, and going on costs nothing else.", [trial.number])
+        return Decision("train", f"The score is {score:.2f}, and going on costs nothing else.", [trial.number])
 
     def _untried(self, situation: Situation, origin: Trial, factors: Sequence[float]) -> float:
         """The first factor that has not been tried from this trial, nor seen to diverge."""
         rate = self._rate(origin)
         tried = {self._rate(one) for one in situation.trials if one.proposal.parent == origin.number}
-        failed = [self._rate(one) for one in situation.trials if one.outcome is not None and one.score is None]
-        too_high = min(failed, default=math.inf)
+        _, too_high = self._bracket(situation)
         for factor in factors:
             value = rate * factor
             if value < too_high and all(abs(math.log(value / other)) > 0.1 for other in tried):
                 return factor
         return factors[-1]
 
+    def _highest_unmoved(self, situation: Situation) -> Trial | None:
+        """The look that held at the highest rate, as long as no training has gained on the base."""
+        looks = _looks_of(situation)
+        base = _base_score(looks)
+        held = [one for one in looks if one.score is not None]
+        is_look = bool(situation.trials) and situation.trials[-1].proposal.recipe["phase"] == "look"
+        if not held or not is_look or base is None or max(map(_score, held)) > base + self.space.noise(base):
+            return None
+        return max(held, key=self._rate)
+
+    def _bracket(self, situation: Situation) -> tuple[float, float]:
+        """The highest learning rate that held and the lowest that diverged; the space's own ends where none did."""
+        rate = self.space.dimensions[0]
+        assert isinstance(rate, LogReal)
+        diverged = [self._rate(one) for one in situation.trials if one.outcome is not None and one.outcome.diverged]
+        high = min(diverged, default=rate.high)
+        held = [self._rate(one) for one in situation.trials if one.score is not None and self._rate(one) < high]
+        return max(held, default=rate.low), high
+
     # --- the experiments of it ----------------------------------------------------------------------------------
 
     def propose(self, situation: Situation) -> list[Proposal]:
         """The next round's experiments."""
         decision = Decision(**situation.reflection) if situation.reflection else None
-        if decision is None and situation.best is not None and situation.best.number:
+        if decision is None and situation.best is None and situation.trials:
+            decision = Decision(
+                "look", "Every recipe diverged: lower rates are tried.", between=self._bracket(situation)
+            )
+        if decision is None and (held := self._highest_unmoved(situation)) is not None:
+            words = (
+                "Higher rates diverge, and nothing has moved yet: the highest rate that holds is trained for longer."
+            )
+            decision = Decision("train", words, [held.number])
+        if decision is None and situation.best is not None:
             words = "The last round came to nothing: back to the best so far, with a lower learning rate."
             factor = self._untried(situation, situation.best, (1 / 3, 1 / 10, 1 / 30))
             decision = Decision("train", words, [situation.best.number], factor)
@@ -139,13 +203,25 @@ class SearchDriver:
         rng = Random(f"looks:{self.seed}:{situation.round}")
         typical = fmean(self._expected(situation, self.space.draw(rng), None) for _ in range(20))
         count = max(MIN_LOOKS, min(MAX_LOOKS, int(LOOK_SHARE * left / typical)))
-        looked = [one for one in situation.trials if one.proposal.recipe["phase"] == "look" and one.outcome is not None]
+        looked = _looks_of(situation)
+        if decision is not None and decision.between is not None:
+            return self._looks_between(situation, decision, decision.between)
         again = not looked and count > LOOKS_OF_ONE_ROUND
         count = math.ceil(count / 2) if again or looked else count
         recipes = self._drawn(looked, count, situation.round) if looked else self.space.spread(count, rng)
         reason = decision.reason if decision is not None else "Nothing is known yet: the looks cover the space evenly."
         seconds = LOOK_SHARE * left / (2 if again or looked else 1)
         return [self._look(situation, recipe, reason, seconds, again) for recipe in recipes]
+
+    def _looks_between(self, situation: Situation, decision: Decision, between: tuple[float, float]) -> list[Proposal]:
+        """The recipe that held at the highest rate, at higher ones."""
+        held = [one for one in _looks_of(situation) if one.score is not None]
+        recipe = _recipe(max(held, key=self._rate)) if held else self.space.draw(Random(f"between:{self.seed}"))
+        low, high = between
+        name = self.space.dimensions[0].name
+        rates = [float(f"{low * (high / low) ** share:.3g}") for share in _BETWEEN]
+        seconds = LOOK_SHARE * situation.deadline.seconds_left
+        return [self._look(situation, {**recipe, name: rate}, decision.reason, seconds, False) for rate in rates]
 
     def _look(self, situation: Situation, recipe: Recipe, reason: str, round_seconds: float, again: bool) -> Proposal:
         steps = self._look_steps(recipe)
@@ -165,7 +241,7 @@ class SearchDriver:
     def _training(self, situation: Situation, origin: Trial, decision: Decision) -> Proposal:
         left = situation.deadline.seconds_left
         seconds = max(MIN_PIECE_SECONDS, PIECE_SHARE * left)
-        if left - seconds < MIN_PIECE_SECONDS:
+        if left - seconds < 1.5 * MIN_PIECE_SECONDS:
             seconds = left
         per_step = self._seconds_per_step(situation, origin)
         steps = max(1, int((seconds - 1.5) / per_step))
@@ -264,6 +340,17 @@ class SearchDriver:
 
     def _parent(self, situation: Situation, trial: Trial) -> Trial | None:
         return self._trial(situation, trial.proposal.parent) if trial.proposal.parent else None
+
+
+def _looks_of(situation: Situation) -> list[Trial]:
+    """The looks that have ended."""
+    return [one for one in situation.trials if one.proposal.recipe["phase"] == "look" and one.outcome is not None]
+
+
+def _base_score(looks: Sequence[Trial]) -> float | None:
+    """The base model's training score: what the first step of each look found before it changed anything."""
+    first = [one.outcome.history[0] for one in looks if one.outcome is not None and one.outcome.base_first]
+    return fmean(first) if first else None
 
 
 def _recipe(trial: Trial) -> Recipe:
