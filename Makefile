@@ -1,6 +1,6 @@
 # train   set up, then train the bundled math agent      make train ARGS="trainer.steps=20 seed=1"
 # refine  set up, then train answers and second attempts  make refine ARGS="refine.credit=replace name=replace"
-# bench   set up, then let four agents improve it        make bench BUDGET=5m SEEDS=3
+# bench   set up, then let four agents improve it        make bench ARGS="--budget 5m --seeds 3"
 # test    set up, then run the tests, two at a time      make test PYTEST_ARGS="tests/config -x -n 0"
 # lint    set up, then ruff and the type checker
 # clean   remove caches and the virtual environment (runs in saved_experiments/ stay)
@@ -9,15 +9,7 @@ PYTHON ?= python3
 # For pip, e.g. PIP_FLAGS="--extra-index-url URL" with the address of PyTorch's CPU packages.
 PIP_FLAGS ?=
 ARGS ?=
-AGENTS ?= do_nothing random_search reference_recipe rdagent
-SCENARIO ?= nano_gsm
-BUDGET ?= 90s
-SEEDS ?= 1
 PYTEST_ARGS ?=
-AGENTS ?= do_nothing random_search reference_recipe rdagent
-SCENARIO ?= nano_gsm
-BUDGET ?= 90s
-SEEDS ?= 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,7 +28,7 @@ refine: $(RUN_READY)
 	@$(BIN)/astuner --conf tutorial/example_self_refine/self_refine.yaml --backbone local $(ARGS)
 
 bench: $(BENCH_READY)
-	@$(BIN)/autorl-bench run $(AGENTS:%=--agent %) --scenario $(SCENARIO) --budget $(BUDGET) --seeds $(SEEDS) $(ARGS)
+	@$(BIN)/autorl-bench run --conf configs/bench.yaml $(ARGS)
 
 test: $(DEV_READY)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 $(PYTEST_ARGS)

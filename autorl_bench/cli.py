@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from autorl_bench.durations import seconds_of
 
 if TYPE_CHECKING:
     from autorl_bench.bench import Bench
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 _EPILOG = """\
 examples:
   autorl-bench run --agent rdagent --scenario nano_gsm --budget 10m --seeds 3
+  autorl-bench run --conf configs/bench.yaml
   autorl-bench run --agent do_nothing --agent my_agent --agents my_agents --scenario nano_gsm
   autorl-bench serve                      # the pages at http://127.0.0.1:8321
   autorl-bench report --scenario nano_gsm
 """
 PORT = 8321
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The store's URL may hold a password: other processes are told by environment, not on their command line.
 STORE_VARIABLE = "AUTORL_BENCH_STORE"
 
@@ -79,12 +80,13 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agent", action="append", default=[], metavar="NAME", help="an agent; may be repeated")
-    parser.add_argument("--scenario", default="nano_gsm", metavar="ID", help="default: nano_gsm")
+    parser.add_argument("--conf", type=Path, metavar="FILE", help="a campaign's file; other options override it")
+    parser.add_argument("--scenario", metavar="ID", help="default: nano_gsm")
     parser.add_argument("--budget", type=_duration, metavar="TIME", help="wall time of a run: 90, 90s, 10m, 12h")
-    parser.add_argument("--seeds", type=_positive, default=1, metavar="N", help="runs an agent, seeds 0 to N-1")
-    parser.add_argument("--first-seed", type=_natural, default=0, metavar="N", help="begin with this seed")
-    parser.add_argument("--track", choices=("weights", "replay"), default="weights", help="what is evaluated")
-    parser.add_argument("--runner", default="local", metavar="NAME", help="where agents run: local, docker, ray")
+    parser.add_argument("--seeds", type=_positive, metavar="N", help="runs an agent, seeds 0 to N-1 (default: 1)")
+    parser.add_argument("--first-seed", type=_natural, metavar="N", help="begin with this seed")
+    parser.add_argument("--track", choices=("weights", "replay"), help="what is evaluated (default: weights)")
+    parser.add_argument("--runner", metavar="NAME", help="where agents run: local (default), docker, ray")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an argument of the agent")
     parser.add_argument("--resume", metavar="RUN", help="go on with a run that was left behind")
     parser.add_argument("--port", type=_port, default=0, help="port of the server and its pages (default: a free one)")
@@ -132,10 +134,10 @@ def _add_redteam(parser: argparse.ArgumentParser) -> None:
 
 
 def _duration(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if match is None or not float(match[1]) > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time above 0; write 90s, 10m or 12h")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:

@@ -17,8 +17,11 @@ from rich.console import Console
 from astune.errors import UserError
 from autorl_bench.agents import Agent, AgentConfig, AgentRegistry
 from autorl_bench.bench import Bench
+from autorl_bench.durations import LONGEST
 from autorl_bench.jobs import LocalJobRunner
 from autorl_bench.operate.agent_job import LEAST_SECONDS, AgentJob, operator_environment
+from autorl_bench.operate.plan import Plan
+from autorl_bench.operate.progress import shown
 from autorl_bench.operate.serving import options_of, served
 from autorl_bench.operate.task_text import task_text
 from autorl_bench.report import print_board
@@ -29,7 +32,6 @@ from autorl_bench.types import Reason
 
 _LEFT = (RunState.CREATED, RunState.RUNNING)
 _BY_HAND = {"by_hand": True}
-_YEAR = 366 * 86400.0
 
 
 def run_command(bench: Bench, options: argparse.Namespace) -> int:
@@ -37,28 +39,26 @@ def run_command(bench: Bench, options: argparse.Namespace) -> int:
     agents = AgentRegistry(options.agents)
     if options.resume is not None:
         return _resume(bench, agents, options)
-    if not options.agent:
-        raise UserError(f"name an agent with --agent; known are {', '.join(agents.ids)}")
-    chosen = [agents.get(name).with_arguments(options.set) for name in dict.fromkeys(options.agent)]
-    scenario = _with_budget(bench.scenarios.get(options.scenario), options.budget)
+    plan = Plan.of(options)
+    chosen = [agents.get(name).with_arguments(plan.overrides(name, options.set)) for name in plan.agents]
+    scenario = _with_budget(bench.scenarios.get(plan.scenario), plan.budget)
     prepare(scenario, bench.home.roots)
     _mention_left_behind(bench)
-    seeds = range(options.first_seed, options.first_seed + options.seeds)
     draw = secrets.token_hex(8)  # the agents of one command are compared on the same hidden items
-    plan = [(seed, agent) for seed in seeds for agent in chosen]
+    turns = [(seed, agent) for seed in range(plan.first_seed, plan.first_seed + plan.seeds) for agent in chosen]
     ended: list[Run] = []
     with _job(bench, options) as job:
-        for number, (seed, agent) in enumerate(plan, start=1):
+        for number, (seed, agent) in enumerate(turns, start=1):
             run, token = bench.create(
                 scenario,
                 agent.id,
                 agent.config.model_dump(mode="json"),
-                track=Track(options.track),
+                track=Track(plan.track),
                 seed=seed,
                 isolation=job.runner.probe().level,
                 draw=draw,
             )
-            job.say(f"[{number}/{len(plan)}] {agent.id}, seed {seed}: {run.id}")
+            job.say(f"[{number}/{len(turns)}] {agent.id}, seed {seed}: {run.id}")
             ended.append(_do(job, run, token, agent))
     print_board(bench.store, scenario.id, Console())
     return int(any(run.state == RunState.INFRASTRUCTURE for run in ended))
@@ -87,7 +87,7 @@ def _resume(bench: Bench, agents: AgentRegistry, options: argparse.Namespace) ->
 def _do(job: AgentJob, run: Run, token: str, agent: Agent) -> Run:
     """One run. Ctrl-C ends the agent's processes and says how to go on."""
     try:
-        with job.alone(run.id):
+        with job.alone(run.id), shown(job.bench, run, Console()):
             ended = asyncio.run(_cancelled_by_sigterm(job, run, token, agent))
     except KeyboardInterrupt:
         job.say(f"run {run.id} can go on: autorl-bench run --resume {run.id}   (or: autorl-bench end {run.id})")
@@ -145,9 +145,9 @@ def _with_budget(scenario: Scenario, seconds: float | None) -> Scenario:
     """
     budget = scenario.budget
     wall = budget.wall_seconds if seconds is None else seconds
-    if not LEAST_SECONDS <= wall <= _YEAR:
+    if not LEAST_SECONDS <= wall <= LONGEST:
         key = f"budget.wall_seconds of scenario {scenario.id}" if seconds is None else "--budget"
-        raise UserError(f"{key} is {wall:g} s; a run needs at least {LEAST_SECONDS:g} s, and has at most {_YEAR:g} s")
+        raise UserError(f"{key} is {wall:g} s; a run needs at least {LEAST_SECONDS:g} s, and has at most {LONGEST:g} s")
     if seconds is None:
         return scenario
     share = seconds / budget.wall_seconds
