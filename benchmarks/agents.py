@@ -22,16 +22,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from astune.report.environment import environment
 from autorl_bench.leaderboard import RunResult, count_runs, difference
 from autorl_bench.store import open_store
 from autorl_bench.web.boards import Board, leaderboard_json, read_boards
 from autorl_bench.web.results import Results, run_results
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 HERE = Path(__file__).parent
 AGENTS = ("do_nothing", "random_search", "reference_recipe", "rdagent")
@@ -57,30 +52,14 @@ def differences(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     return found
 
 
-def plot(board: Board, out: Path) -> None:
-    """Best dev score so far against the spent share of the budget: the mean of the seeds, and each of them thin."""
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-    for index, row in enumerate(row for row in board.complete if row.curve is not None):
-        colour = f"C{index}"
-        for one in board.curves(row.agent, True):
-            axes.step(
-                [*one.seconds, one.budget], [*one.best, one.best[-1]], where="post", color=colour, alpha=0.25, lw=1
-            )
-        mean = row.curve
-        label = f"{row.agent} (test: {row.score:.1f} %)"
-        axes.step(
-            [*mean.seconds, mean.budget], [*mean.best, mean.best[-1]], where="post", color=colour, lw=2, label=label
-        )
-    axes.set_xlabel("seconds of the budget")
-    axes.set_ylabel("best score on dev so far, %")
-    axes.set_title(f"{board.scenario}: score against budget")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(out, dpi=130)
+def curves(board: Board) -> dict[str, list[dict[str, Any]]]:
+    """Of each agent, a curve a seed: from which second on the best dev score so far was how high."""
+    agents = [row.agent for row in board.complete]
+    return {agent: [asdict(one) for one in board.curves(agent, True)] for agent in agents}
 
 
 def main() -> None:
-    """Runs everything, writes the result and the figure."""
+    """Runs everything and writes the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", nargs="+", default=list(AGENTS))
     parser.add_argument("--scenario", default="nano_gsm")
@@ -102,9 +81,9 @@ def main() -> None:
                 "command": f"autorl-bench run --scenario {arguments.scenario} --budget {arguments.budget:g}s",
                 "seeds": arguments.seeds,
                 "differences": differences(run_results(board.entries)),
+                "curves": curves(board),
                 "board": leaderboard_json(store, arguments.scenario)["boards"][0],
             }
-            plot(board, arguments.out.with_suffix(".png"))
     arguments.out.write_text(json.dumps(document, indent=1) + "\n")
     for one in document["differences"]:
         print(f"{one['more']} - {one['than']}: {one['mean']:+.1f} [{one['low']:+.1f}, {one['high']:+.1f}] points")

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 FIGURE = ROOT / "docs" / "training_step.png"
+AGENTS_FIGURE = ROOT / "docs" / "images" / "agents.png"
 REFINE_FIGURE = ROOT / "docs" / "images" / "refine_training.png"
 
 #: Runs with refinement, as they are called on the page.
@@ -313,6 +314,84 @@ The policy is a model organism: that second looks calculate and first answers do
 
 """
 
+
+def evaluator() -> str:
+    document = load("evaluator")
+    ratios = document["ratio_per_round"]
+    rows = []
+    for name, label in (("astune", "our engine"), ("hf", "Inspect's `hf`")):
+        low, high = document["interval"][name]
+        seconds = statistics.median(one["wall"] for one in document["seconds"][name])
+        rows.append([label, f"{document['accuracy'][name]:.2f} % [{low:.1f}, {high:.1f}]", f"{seconds:.0f} s"])
+    return (
+        "## Evaluation through Inspect\n\n`python benchmarks/evaluator.py`: "
+        f"{document['items']:,} items, the bundled model, greedy, through Inspect with each provider, in one process, "
+        "taking turns.\n\n"
+        + table(["provider", "score [95 %]", "median of the rounds"], rows)
+        + f"\n**{document['ratio_median']:.1f} times faster** (rounds: {min(ratios):.1f} to {max(ratios):.1f}; the "
+        f"goal was {document['target']:g}). Equal verdicts on {document['equal_verdicts']:,} of "
+        f"{document['items']:,} items, "
+        f"equal completions on {document['equal_completions']:,}; where two tokens tie within float rounding, greedy "
+        "decoding of a batch of another shape may choose the other one.\n\n" + machine(document)
+    )
+
+
+def agents() -> str:
+    document = load("agents")
+    draw_agents(document["curves"], document["board"]["budget"]["wall_seconds"])
+    rows = []
+    for row in document["board"]["with_flagged"]:
+        gain, share = row["improvement"], row["normalised"]
+        rows.append(
+            [
+                row["agent"],
+                "-" if row["rank"] is None else str(row["rank"]),
+                f"{row['score']:.1f} %",
+                f"{gain['mean']:+.1f} [{gain['low']:+.1f}, {gain['high']:+.1f}]",
+                "-" if share is None else f"{share['mean']:.2f} [{share['low']:.2f}, {share['high']:.2f}]",
+                f"{row['area']:+.1f}",
+            ]
+        )
+    lines = [
+        f"- {one['more']} less {one['than']}: {one['mean']:+.1f} points [{one['low']:+.1f}, {one['high']:+.1f}]\n"
+        for one in document["differences"]
+    ]
+    budget = document["board"]["budget"]
+    return (
+        "## Agents of AutoRL-Bench\n\n`python benchmarks/agents.py`: "
+        f"{document['board']['with_flagged'][0]['improvement']['items']} hidden problems a seed, "
+        f"{document['seeds']} seeds, {budget['wall_seconds']:g} s of wall clock and {budget['dev_queries']} questions on dev for each run. "
+        "Scores are on the hidden test. Normalised: base 0, reference recipe 1. Area: mean lead over the base "
+        "on dev during the budget.\n\n"
+        + table(["agent", "rank", "score", "improvement [95 %]", "normalised [95 %]", "area"], rows)
+        + "\nDifferences, paired item by item over the common seeds:\n\n"
+        + "".join(lines)
+        + "\n![Best dev score against seconds of the budget](images/agents.png)\n\n"
+        + machine({**document, "load_average": document["load_average"]["after"]})
+    )
+
+
+def draw_agents(curves: dict[str, list[dict[str, Any]]], budget: float) -> None:
+    """Best dev score so far over the seconds of the budget: a thin line a seed, their mean thick."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from autorl_bench.leaderboard import Curve, mean_curve
+
+    figure, axis = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+    for colour, (agent, runs) in zip(("#3451c7", "#c2560c", "#2c7a4b", "#a49e91"), curves.items(), strict=False):
+        found = [Curve(one["baseline"], tuple(one["seconds"]), tuple(one["best"]), one["budget"]) for one in runs]
+        for one, width, alpha in [*((one, 1.0, 0.35) for one in found), (mean_curve(found), 2.4, 1.0)]:
+            x, y = [*one.seconds, budget], [*one.best, one.best[-1]]
+            axis.step(x, y, where="post", color=colour, lw=width, alpha=alpha, label=agent if alpha == 1 else None)
+    axis.set(xlabel="seconds of the budget", ylabel="best score on dev so far, %")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=9)
+    figure.savefig(AGENTS_FIGURE, dpi=120, metadata={"Software": None})
+
+
 ELSEWHERE = """\
 ## More on refinement
 
@@ -331,6 +410,8 @@ def main() -> None:
         merging(),
         refine_training(),
         refine_cost(),
+        evaluator(),
+        agents(),
         ELSEWHERE,
     ]
     PAGE.write_text("\n".join(sections), encoding="utf-8")
