@@ -360,8 +360,8 @@ def agents() -> str:
     return (
         "## Agents of AutoRL-Bench\n\n`python benchmarks/agents.py`: "
         f"{document['board']['with_flagged'][0]['improvement']['items']} hidden problems a seed, "
-        f"{document['seeds']} seeds, {budget['wall_seconds']:g} s of wall clock and {budget['dev_queries']} questions on dev "
-        "for each run. "
+        f"{document['seeds']} seeds, {budget['wall_seconds']:g} s of wall clock and {budget['dev_queries']} questions "
+        "on dev for each run. "
         "Scores are on the hidden test. Normalised: base 0, reference recipe 1. Area: mean lead over the base "
         "on dev during the budget.\n\n"
         + table(["agent", "rank", "score", "improvement [95 %]", "normalised [95 %]", "area"], rows)
