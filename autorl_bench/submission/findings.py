@@ -14,6 +14,7 @@ class FlagCode(StrEnum):
 
     IDENTICAL_TO_BASE = "identical_to_base"
     NEAR_COPY_OF_BASE = "near_copy_of_base"
+    REPLACED_FILES = "replaced_files"
     SIBLING_MODEL = "sibling_model"
     TEST_ITEMS_IN_WORKSPACE = "test_items_in_workspace"
     TEST_NGRAMS_IN_WORKSPACE = "test_ngrams_in_workspace"
@@ -27,7 +28,9 @@ class FlagCode(StrEnum):
         return self not in _NOTICES
 
 
-_NOTICES = frozenset({FlagCode.IDENTICAL_TO_BASE, FlagCode.NEAR_COPY_OF_BASE, FlagCode.SCAN_INCOMPLETE})
+_NOTICES = frozenset(
+    {FlagCode.IDENTICAL_TO_BASE, FlagCode.NEAR_COPY_OF_BASE, FlagCode.REPLACED_FILES, FlagCode.SCAN_INCOMPLETE}
+)
 
 
 @dataclass(frozen=True, slots=True)

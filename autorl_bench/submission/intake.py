@@ -19,6 +19,7 @@ from autorl_bench.submission.inventory import Role, printable, role_of
 from autorl_bench.submission.limits import Limits
 from autorl_bench.submission.paths import check_regular, open_file, open_folder, parts_inside
 from autorl_bench.submission.reasons import Invalid, SubmissionRefused
+from autorl_bench.submission.replaced import replaced_files
 from autorl_bench.submission.vault import publish, scratch_folder
 
 _CHUNK = 2**20
@@ -36,12 +37,16 @@ class CopiedFile:
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A submission in the vault: its folder, the hash over names and contents, its files, and what was left out."""
+    """A submission in the vault: its folder, the hash over names and contents, its files, and what was left out.
+
+    ``replaced``: files among those left out that say something else than the base model's.
+    """
 
     folder: Path
     sha256: str
     files: tuple[CopiedFile, ...]
     ignored: tuple[str, ...]
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ def take_in(
     limits: Limits,
     total_bytes: int,
     check: Callable[[Path, str], object] = lambda copy, digest: None,
+    base: Path | None = None,
 ) -> Copied:
     """Copies the model files of a submission to ``vault/submitted/{sha256}``, which appears whole or not at all.
 
@@ -79,6 +85,7 @@ def take_in(
         limits: bounds on the numbers of entries and files and on the size of JSON files.
         total_bytes: bound on the sum of the file sizes.
         check: called with the copy and its digest before it is published; when it raises, nothing stays in the vault.
+        base: the base model's folder, with which the files that are left out are compared.
 
     Raises:
         SubmissionRefused: the folder breaks a rule, or changed while it was copied.
@@ -97,8 +104,9 @@ def take_in(
             digest = _digest(files)
             target = vault / _SUBMITTED / digest
             check(scratch, digest)
+            replaced = () if base is None else replaced_files(folder, ignored, base)
             publish(scratch, target)
-    return Copied(target, digest, files, ignored)
+    return Copied(target, digest, files, ignored, replaced)
 
 
 def _inventory(folder: int, limits: Limits) -> tuple[list[str], tuple[str, ...]]:

@@ -18,6 +18,7 @@ from autorl_bench.submission.inventory import INDEX_FILE
 from autorl_bench.submission.limits import Limits
 from autorl_bench.submission.provenance import Provenance, compare
 from autorl_bench.submission.reasons import Invalid, SubmissionRefused
+from autorl_bench.submission.replaced import finding as replaced_finding
 from autorl_bench.submission.safety import check_folder
 from autorl_bench.submission.tensors import Tensors, read_tensors
 from autorl_bench.submission.vault import publish, scratch_folder
@@ -58,8 +59,9 @@ class Prepared:
 
     @property
     def findings(self) -> Findings:
-        """What the weights alone tell."""
-        return self.provenance.findings
+        """What the folder alone tells."""
+        replaced = replaced_finding(self.copied.replaced)
+        return self.provenance.findings + Findings((replaced,) if replaced else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def prepare(
 
     try:
         total_bytes = limits.total_bytes or largest_submission(base_tensors, limits)
-        copied = take_in(submission_path, workspace, vault, limits, total_bytes, check)
+        copied = take_in(submission_path, workspace, vault, limits, total_bytes, check, base)
     except SubmissionRefused as refused:
         return Refused(refused.code, refused.reason)
     tensors = read_tensors(copied.folder, limits.header_bytes)
