@@ -37,6 +37,12 @@ class Problem(Wire):
     known: list[str] | None = None
 
 
+class Refusal(Wire):
+    """Every answer that is an error."""
+
+    detail: Problem
+
+
 class FourFields(Wire):
     """A scenario in four fields: where base model and training data lie, the base's score, what it measures."""
 

@@ -103,7 +103,12 @@ def make_app(bench: Bench, *, pages: bool = True, hosts: Sequence[str] = ("*",))
         yield
         watching.cancel()
 
-    app = FastAPI(title="AutoRL-Bench", summary="How well agents post-train models.", lifespan=lifespan)
+    app = FastAPI(
+        title="AutoRL-Bench",
+        summary="How well agents post-train models.",
+        lifespan=lifespan,
+        responses={"4XX": {"model": api.Refusal, "description": "Refused, with the reason."}},
+    )
     app.include_router(_public(desk))
     app.include_router(_agent(desk))
     if pages:

@@ -21,5 +21,5 @@ def small_bench(tmp_path: Path) -> SmallBench:
 def served_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server process and its grader process."""
     small = SmallBench.make(tmp_path_factory.mktemp("served"))
-    with served(options_of(small.home.root, [small.scenarios]), "127.0.0.1", 0) as address:
-        yield Served(small, address)
+    with served(options_of(small.home.root, [small.scenarios]), 0) as addresses:
+        yield Served(small, addresses.agents, addresses.pages)

@@ -7,12 +7,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from safetensors.numpy import load_file, save_file
 
 from autorl_bench.bench import Bench
@@ -136,10 +137,11 @@ class SmallBench:
 
 @dataclass(frozen=True)
 class Served:
-    """A served benchmark: real processes, real HTTP."""
+    """A served benchmark: real processes, real HTTP. ``address`` is the agents', ``pages`` everybody else's."""
 
     small: SmallBench
     address: str
+    pages: str
 
     def client(self, token: str | None, **options: Any) -> BenchClient:
         return BenchClient(self.address, token, **options)
@@ -147,6 +149,16 @@ class Served:
     def start(self, scenario: str = "tiny", **options: Any) -> tuple[Run, BenchClient]:
         run, token = self.small.start(scenario, **options)
         return run, self.client(token)
+
+
+def children(pid: int, word: str) -> list[psutil.Process]:
+    """The living processes that ``pid`` started, or that those did, whose command line holds ``word``."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.Error):
+            if word in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 180.0) -> Any:
