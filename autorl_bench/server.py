@@ -234,7 +234,7 @@ def _agent(desk: Desk) -> APIRouter:
         return _experiment(experiment, body.hypothesis)
 
     @router.post("/runs/{run_id}/experiments/{number}/end", tags=["notebook"])
-    def end(number: int, body: api.EndExperiment, run: Named) -> api.ExperimentView:
+    def end(number: _Id, body: api.EndExperiment, run: Named) -> api.ExperimentView:
         """Notes how an experiment went."""
         experiment = bench.end_experiment(
             run,
