@@ -46,9 +46,9 @@ class Grader:
             signal.signal(number, lambda *_: self.stop())
         while not self._stopping.is_set():
             try:
-                self._write_owed()
                 if not self.work_once():
                     self._stopping.wait(_IDLE)
+                self._write_owed()
                 self._trouble, self._pause = "", _RETRY_DELAY
             except (StoreError, CheckpointError) as error:
                 self._wait_out(str(error))
