@@ -48,7 +48,7 @@ class Grader:
             try:
                 if not self.work_once():
                     self._stopping.wait(_IDLE)
-                self._write_owed()
+                self.write_owed()
                 self._trouble, self._pause = "", _RETRY_DELAY
             except (StoreError, CheckpointError) as error:
                 self._wait_out(str(error))
@@ -81,7 +81,7 @@ class Grader:
             self._do(lease)
         if lease.job.kind == FINAL:
             self._owed.add(lease.job.run_id)
-            self._write_owed()
+            self.write_owed()
         return True
 
     def _do(self, lease: Lease) -> None:
@@ -121,7 +121,7 @@ class Grader:
         with self._bench.store.read() as tx:
             return {run.id for run in tx.runs.all(states=[RunState.SCORED])}
 
-    def _write_owed(self) -> None:
+    def write_owed(self) -> None:
         """Writes the result files that are not there. Raises CheckpointError: the folder cannot be written."""
         for run_id in sorted(self._owed):
             if not self._bench.home.feedback(run_id).exists():
