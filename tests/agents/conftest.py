@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from astune.models.nano import NANO_PATH
 from autorl_bench.scenarios import ScenarioRegistry, details
 from autorl_bench.scenarios.problem import Problem
 from autorl_bench.scenarios.sources import make_generator
+from tests.agents.fake_endpoint import FakeEndpoint, Scripted
 
 
 def some_records(scenario_id: str, count: int) -> list[dict[str, Any]]:
@@ -52,3 +53,16 @@ def make_task(tmp_path) -> Callable[..., Task]:
 @pytest.fixture
 def details_of() -> Callable[[str], dict[str, Any]]:
     return lambda scenario_id: details(ScenarioRegistry().get(scenario_id))
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Callable[..., FakeEndpoint]]:
+    made: list[FakeEndpoint] = []
+
+    def make(script: list[Scripted]) -> FakeEndpoint:
+        made.append(FakeEndpoint(script))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()

@@ -13,7 +13,6 @@ from agents.common.task import Task
 from agents.rdagent.agent import ResearchAgent
 from agents.rdagent.drivers.base import Driver
 from autorl_bench.client import BenchClient
-from tests.agents.fake_endpoint import FakeEndpoint, Scripted
 
 #: Leaves a model that is the base, and the score that is filled in.
 TRAIN = """
@@ -27,19 +26,6 @@ print("trained to {score}")
 def training(score: float) -> str:
     """A script that claims a score."""
     return TRAIN.format(score=score)
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Callable[..., FakeEndpoint]]:
-    made: list[FakeEndpoint] = []
-
-    def make(script: list[Scripted]) -> FakeEndpoint:
-        made.append(FakeEndpoint(script))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
 
 
 @pytest.fixture
