@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from astune import cli
 from astune.config.explain import known_keys
+from autorl_bench import cli as bench
 from tests.docs.test_links import ROOT, pages
 
 #: Pages of the library's own commands (the benchmark agents and tutorials on toys have their own).
@@ -58,5 +60,17 @@ def test_scripts_exist(page: str) -> None:
             assert (ROOT / script).is_file() or (Path(ROOT / page).parent / script).is_file(), command
 
 
+BENCH_PAGES = [page for page in pages() if page.startswith(("README", "docs/", "agents/"))]
+
+
+@pytest.mark.parametrize("page", BENCH_PAGES)
+def test_commands_of_the_benchmark_are_understood(page: str) -> None:
+    for command in commands(page, "autorl-bench"):
+        words = shlex.split(re.sub(r"\s#.*$", "", command))[1:]
+        if words and not re.search(r"[|\[…]", command):
+            bench._parser().parse_args(words)  # raises SystemExit where it isn't
+
+
 def test_there_are_commands_to_check() -> None:
+    assert len([command for page in BENCH_PAGES for command in commands(page, "autorl-bench")]) > 15
     assert len([command for page in PAGES for command in commands(page, "astuner")]) > 15
