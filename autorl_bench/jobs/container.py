@@ -42,6 +42,7 @@ class Container:
     temporary: Path
     environment_file: Path
     cpus: float | None = None
+    gpus: str | None = None
 
 
 def create_arguments(spec: JobSpec, container: Container) -> list[str]:
@@ -83,6 +84,8 @@ def create_arguments(spec: JobSpec, container: Container) -> list[str]:
     }
     if container.cpus is not None:
         options["--cpus"] = f"{container.cpus:g}"
+    if container.gpus is not None:
+        options["--gpus"] = container.gpus
     words = ["create", "--read-only", "--no-healthcheck"]
     for name, value in options.items():
         for one in [value] if isinstance(value, str) else value:

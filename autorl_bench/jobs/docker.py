@@ -48,6 +48,7 @@ class DockerJobRunner:
     Args:
         image: Made from ``env/training/Dockerfile`` or ``env/eval/Dockerfile``. Never fetched.
         cpus: How many processors a job may use at once; all unless given.
+        gpus: Those that a job gets, as ``docker run --gpus`` takes it (``all``); none unless given.
         user: ``uid:gid`` in the container; this process's own unless given. It must be able to write the workspace.
         docker: The command; also one that stands for it, as ``podman``.
     """
@@ -57,10 +58,11 @@ class DockerJobRunner:
         image: str = "astune-training",
         *,
         cpus: float | None = None,
+        gpus: str | None = None,
         user: str | None = None,
         docker: str = "docker",
     ) -> None:
-        self._image, self._cpus, self._docker = image, cpus, docker
+        self._image, self._cpus, self._gpus, self._docker = image, cpus, gpus, docker
         self._user = user or f"{os.getuid()}:{os.getgid()}"
 
     def probe(self) -> SandboxProbe:
@@ -195,6 +197,7 @@ class DockerJobRunner:
                 temporary=folder / record.TEMPORARY,
                 environment_file=variables,
                 cpus=self._cpus,
+                gpus=self._gpus,
             )
 
     def _call(self, *arguments: str) -> str:

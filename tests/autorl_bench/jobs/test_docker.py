@@ -50,6 +50,7 @@ def container(tmp_path) -> Container:
         temporary=tmp_path / "job" / "tmp",
         environment_file=tmp_path / "environment",
         cpus=1.5,
+        gpus="all",
     )
 
 
@@ -76,6 +77,7 @@ def test_a_container_is_closed_on_all_sides(container):
         "--memory-swap": str(2**30),
         "--pids-limit": "208",
         "--cpus": "1.5",
+        "--gpus": "all",
         "--pull": "never",
         "--log-driver": "none",
         "--workdir": "/bench/run",
