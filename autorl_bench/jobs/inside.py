@@ -10,6 +10,7 @@ Messages to the keeper are JSON over a socket: ``ready`` (with descriptors), ``e
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -32,6 +33,7 @@ _RESERVED_TASKS, _TASKS_A_PROCESS = 301, 16
 _MAX_FILES = 65536
 #: The keeper must get a processor even when the job's processes want all of them.
 _NICER = 5
+_PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ def _init(plan: Plan, control: socket.socket) -> None:
     rules = landlock.make_ruleset(readable, root.DEVICES, listable=("/",), writable=writable, execute=True, tcp=True)
     landlock.enter(rules)
     confine.filter_calls(seccomp.build_for_job())
+    _shut()
     _await_go(control, [proc, *(listener.fileno() for listener in listeners)])
     os.close(proc)
     for listener in listeners:
@@ -115,6 +118,12 @@ def _init(plan: Plan, control: socket.socket) -> None:
             os.write(2, f"{plan.command[0]}: {error.strerror}\n".encode())
         os._exit(127)
     _wait_for(programme, control)
+
+
+def _shut() -> None:
+    """Closes this process's memory and descriptors to the job: one of them leads to the keeper. Lasts until an exec."""
+    if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError("the first process cannot be closed to others")
 
 
 def _wait_for(programme: int, control: socket.socket) -> NoReturn:

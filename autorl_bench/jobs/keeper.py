@@ -34,6 +34,7 @@ _INTERVAL = 0.05
 #: Seconds between two looks at the disk, and how many times longer than one look they are.
 _DISK_INTERVAL, _DISK_SHARE = 0.25, 10
 _START_SECONDS = 60.0
+_HERE = ("127.0.0.1", "localhost")
 _MAX_DESCRIPTORS = 64
 _PR_SET_CHILD_SUBREAPER = 36
 REFUSED = 3
@@ -124,10 +125,12 @@ class Keeper:
         self._decide(JobStop.INTERRUPTED)
 
     def _relays(self) -> list[Relay]:
-        if not self._plan.kernel:
-            return []  # its network is the machine's
-        listeners = [socket.socket(fileno=fd) for fd in self._descriptors[1:]]
-        return [Relay(listener, endpoint) for listener, endpoint in zip(listeners, self._endpoints, strict=True)]
+        if self._plan.kernel:
+            listeners = [socket.socket(fileno=fd) for fd in self._descriptors[1:]]
+            return [Relay(listener, endpoint) for listener, endpoint in zip(listeners, self._endpoints, strict=True)]
+        # Its network is the machine's: what is here is where the job looks for it.
+        far = [endpoint for endpoint in self._endpoints if endpoint.host not in _HERE]
+        return [Relay(socket.create_server((_HERE[0], endpoint.port)), endpoint) for endpoint in far]
 
     def _meter(self) -> Meter:
         folders = [self._folder / record.TEMPORARY, *map(Path, self._plan.view.writable)]
@@ -215,7 +218,7 @@ class Keeper:
     def _status(self) -> int | None:
         """What the init said of the programme's end; None when it was ended first."""
         self._control.setblocking(False)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if data := self._control.recv(1 << 16):
                 return int(json.loads(data)["status"])
         return None

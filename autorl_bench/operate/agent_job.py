@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,20 +70,24 @@ class AgentJob:
         probe = await asyncio.to_thread(self.runner.probe)
         self.bench.agent_started(run.id, number, probe.level)
         folder = self.bench.home.log(run.id) / f"agent-{number}"
+        began = time.monotonic()
         try:
             record = await self.runner.run(spec, folder)
         except asyncio.CancelledError:
             self._ended(run, number, self.runner.recover(folder))
             raise
-        self._ended(run, number, record)
+        self._ended(run, number, record, time.monotonic() - began)
         return _was_killed(record) and number <= agent.config.restarts
 
-    def _ended(self, run: Run, number: int, record: JobRecord | None) -> None:
+    def _ended(self, run: Run, number: int, record: JobRecord | None, elapsed: float = 0.0) -> None:
+        """Notes an attempt's end. One that nobody measured to its end has used all of the ``elapsed`` seconds."""
         if record is None or record.stop is None:
             self.bench.agent_ended(run.id, number, "not started", None, Usage(0.0, 0.0))
             return
-        used = record.usage
-        usage = Usage(used.wall_seconds, used.cpu_seconds, peak_memory=used.peak_memory, disk=used.disk)
+        used, wall, cpu = record.usage, record.usage.wall_seconds, record.usage.cpu_seconds
+        if record.stop == JobStop.INTERRUPTED and not wall:  # its keeper was killed, too
+            wall, cpu = elapsed, max(cpu, elapsed * (os.cpu_count() or 1))
+        usage = Usage(wall, cpu, peak_memory=used.peak_memory, disk=used.disk)
         self.bench.agent_ended(run.id, number, record.stop, record.exit_code, usage)
 
     def _spec(self, run: Run, token: str, agent: Agent, scenario: Scenario, seconds: float) -> JobSpec:
