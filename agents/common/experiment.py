@@ -94,6 +94,8 @@ def script_environment(
         "AUTORL_SECONDS_LEFT": f"{max(1.0, seconds - SPARE_SECONDS):.1f}",
         "AUTORL_THREADS": str(task.budget.threads),
         "OMP_NUM_THREADS": str(task.budget.threads),
+        # As the trainer's own command sets it: threads that spin without end take the cores from each other.
+        "GOMP_SPINCOUNT": "20000",
         **more,
     }
 
