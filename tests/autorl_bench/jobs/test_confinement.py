@@ -76,14 +76,15 @@ async def test_nothing_beyond_the_machine_is_reachable(place, kernel_runner):
     assert "Network is unreachable" in place.stderr
 
 
-async def test_an_endpoint_is_reached_both_ways(place, kernel_runner):
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+async def test_an_endpoint_is_reached_both_ways(place, runner, host):
     def answer(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection:
             request = b"".join(iter(lambda: connection.recv(1 << 16), b""))
             connection.sendall(request[::-1])
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server((host, 0)) as server:
         port = server.getsockname()[1]
         thread = threading.Thread(target=answer, args=(server,))
         thread.start()
@@ -95,7 +96,7 @@ async def test_an_endpoint_is_reached_both_ways(place, kernel_runner):
                 data = b"".join(iter(lambda: connection.recv(1 << 16), b""))
             print(data == b"cba" * 100_000)
         """
-        await place.run(kernel_runner, script, str(port), endpoints=(Endpoint("127.0.0.1", port),))
+        await place.run(runner, script, str(port), endpoints=(Endpoint(host, port),))
         thread.join()
     assert place.stdout == "True\n"
 
