@@ -23,7 +23,7 @@ from autorl_bench.home import Home
 from autorl_bench.jobs import LocalJobRunner
 from autorl_bench.operate.agent_job import AgentJob
 from autorl_bench.operate.serving import options_of, served
-from autorl_bench.redteam.inside import Report, told
+from autorl_bench.redteam.inside import OPERATOR_SECRET, Report, told
 from autorl_bench.redteam.types import Seen
 from autorl_bench.scenarios import Scenario, ScenarioRegistry, prepare
 from autorl_bench.store import Track, open_store
@@ -33,8 +33,6 @@ from autorl_bench.types import Item
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 SCENARIO = "redteam"
-#: A variable of the operator's that no agent declares.
-OPERATOR_SECRET = "REDTEAM_OPERATOR_SECRET"  # noqa: S105  the name of one
 _PATIENCE = 180.0
 
 Inside = Callable[[Report], None]

@@ -1,6 +1,6 @@
 """The agent's side of a cheat: runs one function inside a job, and tells outside what was refused and what was taken.
 
-    python -m autorl_bench.redteam.inside autorl_bench.redteam.cheats.vault:read_by_path
+python -m autorl_bench.redteam.inside autorl_bench.redteam.cheats.vault:read_by_path
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+#: A variable of the operator's that no agent declares.
+OPERATOR_SECRET = "REDTEAM_OPERATOR_SECRET"  # noqa: S105  the name of one
 #: Begins each line of an attack's report among whatever else a job prints.
 LINE = "REDTEAM "
 
@@ -33,14 +35,14 @@ class Report:
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
         """Whatever gets to the end of the block was taken; a refusal is told by its code."""
-        from autorl_bench.client import BenchError
-
         try:
             yield
-        except BenchError as error:
-            self.refused(error.code)
         except OSError as error:
             self.refused(name_of(error))
+        except Exception as error:
+            if not isinstance(code := getattr(error, "code", None), str):
+                raise
+            self.refused(code)  # a BenchError, which not every attack needs to import
         else:
             self.took(what)
 

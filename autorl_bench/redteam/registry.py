@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 from functools import cache
 
-from astune.errors import UserError
-from autorl_bench.redteam.types import Cheat, Honest
+from autorl_bench.redteam.types import Cheat
 
 _MODULES = (
     "copies",
     "folders",
+    "requests",
+    "vault",
+    "limits",
+    "pages",
 )
 
 

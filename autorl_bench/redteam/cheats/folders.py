@@ -216,7 +216,9 @@ def swapped_while_copied(arena: Arena) -> Seen:
         thread.join()
     with arena.bench.store.read() as tx:
         taken = [Path(one.path) for one in tx.submissions.of_run(player.run.id)]
-    torn = [one for one in taken if (one / "model.safetensors").read_bytes()[: len(data) - 64] != data[: len(data) - 64]]
+    torn = [
+        one for one in taken if (one / "model.safetensors").read_bytes()[: len(data) - 64] != data[: len(data) - 64]
+    ]
     player.abandon()
     return with_codes(player.seen(), codes, ["a copy of two states"] if torn else [])
 

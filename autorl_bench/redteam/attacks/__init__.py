@@ -1,0 +1,1 @@
+"""What the red team's agents do inside their jobs; nothing heavy is imported there."""
