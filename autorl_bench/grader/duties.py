@@ -13,6 +13,7 @@ from autorl_bench.bench import DEV, FINAL, REPLAY, Bench, SubmissionInvalid, fin
 from autorl_bench.grader.measure import Measured, Measuring, model_digest
 from autorl_bench.jobs import JobLimits, LocalJobRunner
 from autorl_bench.policy import InvalidModel
+from autorl_bench.replay import replay
 from autorl_bench.store import QueryState, RunState, SubmissionState, Transaction
 from autorl_bench.store.records import EvaluationRecord, Lease, Run, Submission
 from autorl_bench.store.states import Role
@@ -193,8 +194,6 @@ def write_feedback(bench: Bench, run_id: str, baseline: float, score: float) -> 
 
 def _replay(bench: Bench, lease: Lease) -> None:
     """Trains with the run's code from the base model, in a fresh place; what comes out is the final submission."""
-    from autorl_bench.replay import replay
-
     with bench.store.read() as tx:
         run = tx.runs.get(lease.job.run_id)
     scenario = bench.scenario_of(run)

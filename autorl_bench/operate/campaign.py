@@ -18,14 +18,14 @@ from astune.errors import UserError
 from autorl_bench.agents import Agent, AgentConfig, AgentRegistry
 from autorl_bench.bench import Bench
 from autorl_bench.durations import LONGEST
-from autorl_bench.jobs import LocalJobRunner
+from autorl_bench.jobs import LocalJobRunner, make_runner
 from autorl_bench.operate.agent_job import LEAST_SECONDS, AgentJob, operator_environment
 from autorl_bench.operate.plan import Plan
 from autorl_bench.operate.progress import shown
 from autorl_bench.operate.serving import options_of, served
 from autorl_bench.operate.task_text import task_text
 from autorl_bench.report import print_board
-from autorl_bench.scenarios import Scenario, prepare
+from autorl_bench.scenarios import Scenario, make_checker, prepare
 from autorl_bench.store import RunState, Track
 from autorl_bench.store.records import Run
 from autorl_bench.types import Reason
@@ -42,12 +42,13 @@ def run_command(bench: Bench, options: argparse.Namespace) -> int:
     plan = Plan.of(options)
     chosen = [agents.get(name).with_arguments(plan.overrides(name, options.set)) for name in plan.agents]
     scenario = _with_budget(bench.scenarios.get(plan.scenario), plan.budget)
+    make_checker(scenario)  # one that cannot be made is bad input now, and a failure of ours after the agent's work
     prepare(scenario, bench.home.roots)
     _mention_left_behind(bench)
     draw = secrets.token_hex(8)  # the agents of one command are compared on the same hidden items
     turns = [(seed, agent) for seed in range(plan.first_seed, plan.first_seed + plan.seeds) for agent in chosen]
     ended: list[Run] = []
-    with _job(bench, options) as job:
+    with _job(bench, options, plan.runner) as job:
         for number, (seed, agent) in enumerate(turns, start=1):
             run, token = bench.create(
                 scenario,
@@ -71,7 +72,7 @@ def _resume(bench: Bench, agents: AgentRegistry, options: argparse.Namespace) ->
         config = tx.runs.agent(run.agent_digest).config
     if run.state.is_end:
         raise UserError(f"run {run.id} has ended ({run.state}); there is nothing to resume")
-    with _job(bench, options) as job:
+    with _job(bench, options, options.runner or "local") as job:
         job.recover(run.id)
         if run.state in _LEFT:
             agent = replace(agents.get(run.agent), config=AgentConfig.model_validate(dict(config)))
@@ -107,10 +108,10 @@ async def _cancelled_by_sigterm(job: AgentJob, run: Run, token: str, agent: Agen
 
 
 @contextmanager
-def _job(bench: Bench, options: argparse.Namespace) -> Iterator[AgentJob]:
-    """A served benchmark, and how agents are run on it."""
+def _job(bench: Bench, options: argparse.Namespace, where: str) -> Iterator[AgentJob]:
+    """A served benchmark, and how agents are run on it: locally, in containers, on a cluster."""
     console = Console(soft_wrap=True, highlight=False)
-    runner = LocalJobRunner()
+    runner = make_runner(where)
     probe = runner.probe()
     with served(options_of(bench.home.root, options.scenarios), options.port) as server:
         console.print(f"pages {server.pages}   agents run at level {probe.level} ({probe.reason})", markup=False)
@@ -173,6 +174,7 @@ def _mention_left_behind(bench: Bench) -> None:
 def start_by_hand(bench: Bench, options: argparse.Namespace) -> int:
     """Makes a run for an agent that nobody confines, and prints its variables for a shell."""
     scenario = _with_budget(bench.scenarios.get(options.scenario), options.budget)
+    make_checker(scenario)
     prepare(scenario, bench.home.roots)
     run, token = bench.create(scenario, options.name, _BY_HAND, seed=options.seed, isolation="none")
     workspace = bench.home.workspace(run.id)

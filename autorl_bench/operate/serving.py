@@ -23,8 +23,8 @@ from autorl_bench.grader.ends import give_up_all, worker_name
 from autorl_bench.store import StoreError
 from autorl_bench.types import Reason
 
-#: So many deaths within so many seconds, and a process is not started again.
-MAX_DEATHS, DEATH_WINDOW = 5, 60.0
+#: So many deaths in a row, each within so many seconds of the start, and a process is not started again.
+MAX_DEATHS, SHORT_LIFE = 5, 180.0
 _PAUSE = 0.2
 _HOST, _EVERYWHERE = "127.0.0.1", "0.0.0.0"  # noqa: S104 - compared with, never listened at unless asked for
 _LOOPBACK = ("127.0.0.1", "localhost")
@@ -49,7 +49,8 @@ class Watched:
     Args:
         command: what to start.
         patience: how long it may take to end when it is told to, in seconds.
-        after_death: is told the process id of each child that ended, after it is gone.
+        after_death: is told the process id of each child that ended, after it is gone; whether the death was at work,
+            which others count.
         at_last: is called when it has died too often and is not started again.
         pass_fds: descriptors that the child inherits.
     """
@@ -59,14 +60,15 @@ class Watched:
         command: Sequence[str],
         *,
         patience: float = _SERVER_SECONDS,
-        after_death: Callable[[int], None] = lambda _: None,
+        after_death: Callable[[int], bool] = lambda _: False,
         at_last: Callable[[], None] = lambda: None,
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._command, self._patience, self._pass_fds = tuple(command), patience, tuple(pass_fds)
         self._after_death, self._at_last = after_death, at_last
         self._stopping, self._starting = threading.Event(), threading.Lock()
-        self._deaths: list[float] = []
+        self._deaths = 0
+        self._begun = time.monotonic()
         self.problem = ""
         self.process = self._start()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
@@ -79,18 +81,19 @@ class Watched:
         """Waits for the child's end, again and again. Only this thread starts it, and reaps it."""
         while True:
             status = self.process.wait()
-            self._after_death(self.process.pid)
+            at_work = self._after_death(self.process.pid)
             if self._stopping.is_set():
                 return
+            if at_work or time.monotonic() - self._begun > SHORT_LIFE:
+                self._deaths = 0
             if not self._starts_again(f"died {{}} times, last with {status}"):
                 return
 
     def _starts_again(self, death: str) -> bool:
         """Counts a death; False where there is to be no other child."""
-        now = time.monotonic()
-        self._deaths = [at for at in self._deaths if now - at < DEATH_WINDOW] + [now]
-        if len(self._deaths) > MAX_DEATHS:
-            self.problem = f"{' '.join(self._command[2:4])} {death.format(len(self._deaths))}"
+        self._deaths += 1
+        if self._deaths > MAX_DEATHS:
+            self.problem = f"{' '.join(self._command[2:4])} {death.format(self._deaths)}"
             print(f"error: {self.problem}; it is not started again", file=sys.stderr, flush=True)
             self._at_last()
             return False
@@ -98,6 +101,7 @@ class Watched:
         with self._starting:
             if self._stopping.is_set():
                 return False
+            self._begun = time.monotonic()
             try:
                 self.process = self._start()
                 return True
@@ -170,9 +174,10 @@ def serve(
 
     from autorl_bench.server import make_app
 
-    def give_up_leases(pid: int) -> None:
+    def give_up_leases(pid: int) -> bool:
         with contextlib.suppress(StoreError), bench.store.write() as tx:
-            tx.queue.give_up(names.get(pid, ""))
+            return tx.queue.give_up(names.get(pid, "")) > 0  # each has cost a job one of its attempts
+        return False
 
     names: dict[int, str] = {}
     hosts = sorted({*_LOOPBACK, listener.getsockname()[0]})
@@ -213,7 +218,7 @@ class _NamedGrader(Watched):
     def __init__(
         self,
         command: Sequence[str],
-        after_death: Callable[[int], None],
+        after_death: Callable[[int], bool],
         at_last: Callable[[], None],
         names: dict[int, str],
     ) -> None:

@@ -151,12 +151,12 @@ class Served:
         return run, self.client(token)
 
 
-def children(pid: int, word: str) -> list[psutil.Process]:
-    """The living processes that ``pid`` started, or that those did, whose command line holds ``word``."""
+def children(pid: int, *words: str) -> list[psutil.Process]:
+    """The living processes that ``pid`` started, or that those did, whose command line holds all ``words``."""
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.Error):
-            if word in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            if set(words) <= set(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

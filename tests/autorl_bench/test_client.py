@@ -282,7 +282,7 @@ def test_a_server_that_is_killed_costs_a_waiting_agent_nothing(served_bench: Ser
             pool.submit(served_bench.client(token).feedback, path),
         ]
         wait_until(lambda: served_bench.small.jobs(run.id), "the question is queued")
-        [server] = children(os.getpid(), "serve")
+        [server] = children(os.getpid(), "serve", str(served_bench.small.home.root))
         server.kill()
         server.wait()
         answers = [future.result() for future in waiting]
