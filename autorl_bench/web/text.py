@@ -17,7 +17,8 @@ LONGEST = 20_000
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # Controls, and the marks that make text read in another order than it is (Boucher and Anderson, "Trojan Source", 2021).
 _HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
-_REWRITTEN = re.compile(r"[^\n]*\r(?!\n)")
+# From the line's beginning on, so that a long line without any is looked through once, not once for each character.
+_REWRITTEN = re.compile(r"^[^\n]*\r(?!\n)", re.MULTILINE)
 _TOKEN = re.compile(rf"(?<![A-Za-z0-9_.-]){RUN_ID.pattern}:[A-Za-z0-9_-]{{43}}(?![A-Za-z0-9_-])")
 
 
