@@ -28,7 +28,6 @@ from agents.common.write_code import copy_code, write_code
 CLOSING_SECONDS = 2.0
 #: With less than this left for training, no further recipe is drawn.
 LEAST_SECONDS = 15.0
-_MAX_DRAWS = 500
 
 
 @dataclass(slots=True)
@@ -40,6 +39,7 @@ class RandomSearch:
     launcher: Launcher
     space: Space
     best: float
+    max_draws: int = 500
 
     @property
     def deadline(self) -> Deadline:
@@ -63,7 +63,7 @@ class RandomSearch:
 
     def _draws(self) -> Iterator[tuple[int, Recipe]]:
         rng = Random(f"random_search:{self.task.seed}")
-        for number in range(1, _MAX_DRAWS + 1):
+        for number in range(1, self.max_draws + 1):
             yield number, self.space.draw(rng)
 
     def _try(self, number: int, recipe: Recipe, seconds: float) -> float:
@@ -112,7 +112,8 @@ def main() -> None:
         bench = Bench.from_environment(task.budget.dev_queries)
         details = bench.details(task.scenario)
         space = space_of(details, int(task.arguments.get("steps", 100)))
-        RandomSearch(task, bench, launcher, space, float(details["baseline_score"])).run()
+        draws = int(task.arguments.get("draws", 500))
+        RandomSearch(task, bench, launcher, space, float(details["baseline_score"]), draws).run()
 
 
 if __name__ == "__main__":

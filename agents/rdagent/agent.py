@@ -103,7 +103,7 @@ class ResearchAgent:
                 lambda state: self._generate(state, memory),
                 lambda state, trials: self._evaluate(state, trials, memory),
                 lambda state, attempt: self._reflect(state, attempt, memory),
-                stop=OutOfTime(self.deadline) | Rounds(self._max_rounds),
+                stop=OutOfTime(self.deadline) | Rounds(1 + self._max_rounds),  # the base model is the first
                 select=lambda state: self._selected(state),
                 failures=(DriverExhausted, AstuneError),
             )
@@ -330,7 +330,8 @@ def main() -> None:
         launcher: Launcher = stack.enter_context(WarmLauncher()) if warm else ColdLauncher()
         details = bench.details(task.scenario)
         driver, tolerance = make_driver(task, details, bench)
-        ResearchAgent(task, driver, bench, launcher, details, tolerance=tolerance).run()
+        rounds = int(task.arguments.get("rounds", 200))
+        ResearchAgent(task, driver, bench, launcher, details, max_rounds=rounds, tolerance=tolerance).run()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ n: {train: 512, dev: 8, test: 8, twin: 8}
 episode: {kind: workflow, workflow: tutorial.example_math_agent.math_agent_plain->PlainMathLearn, max_turns: 6}
 generation: {max_tokens: 192}
 checker: math
-budget: {wall_seconds: 60, cpu_seconds: 120, memory_gib: 4, disk_gib: 2, submissions: 3, dev_queries: 3}
+budget: {wall_seconds: 240, cpu_seconds: 480, memory_gib: 4, disk_gib: 2, submissions: 3, dev_queries: 3}
 seed: 7
 recipes:
   - name: grpo
@@ -35,6 +35,7 @@ recipes:
       - rollout.workflow=tutorial.example_math_agent.math_agent_plain->PlainMathLearn
       - trainer.prompts_per_step=2
       - trainer.group_size=4
+      - trainer.steps=3
 """
 
 pytestmark = pytest.mark.slow
@@ -73,19 +74,19 @@ def test_doing_nothing_gains_nothing(bench):
 def test_the_reference_recipe_stops_in_time_and_hands_in_a_trained_model(bench):
     workspace, feedback, said = bench("reference_recipe")
     assert (workspace / "report.json").is_file(), said
-    assert json.loads((workspace / "report.json").read_text())["stages"][0]["steps"] > 0
+    assert json.loads((workspace / "report.json").read_text())["stages"][0]["steps"] == 3
     assert set(feedback) == {"baseline", "score"}
 
 
 def test_random_search_keeps_what_it_drew(bench):
-    workspace, _, said = bench("random_search", "--set", "steps=1")
+    workspace, _, said = bench("random_search", "--set", "steps=1", "--set", "draws=1")
     rows = jsonl.read(workspace / "results.jsonl")
     assert rows, said
     assert all("learning_rate" in row["recipe"] for row in rows)
 
 
 def test_the_search_of_rdagent_tells_its_hypotheses_and_hands_in_a_model(bench):
-    workspace, _, said = bench("rdagent")
+    workspace, _, said = bench("rdagent", "--budget", "150s", "--set", "rounds=1")
     events = [row["event"] for row in jsonl.read(workspace / "journal.jsonl")]
     assert "ended" in events, said
     assert events[-1] == "stopped"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -85,6 +86,8 @@ def run_stages(stages: Sequence[Stage], settings: Settings | None = None) -> Non
     Raises:
         RuntimeError: not a single step was done.
     """
+    # Read when torch is loaded: threads that spin without end would take the cores from each other.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     settings = settings or Settings.from_environment()
     outcomes: list[StageOutcome] = []
     model, name = settings.base_model, ""

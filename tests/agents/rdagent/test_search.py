@@ -231,6 +231,22 @@ def test_a_round_that_came_to_nothing_goes_back_to_the_best(scene):
     assert proposal.recipe["values"]["learning_rate"] < 1e-4
 
 
+def test_supervised_training_is_searched_in_the_same_way(make_task, details_of):
+    details, task = details_of("nano_countdown"), make_task("nano_countdown", seconds=300.0)
+    driver = SearchDriver(space_of(details), 0)
+    looks = driver.propose(Situation(task, details, 1, [], None, None, [], task.deadline, 5))
+    assert len(looks) > 3
+    assert {stage["method"] for look in looks for stage in look.stages} == {"supervised"}
+    trials = [
+        Trial(n, 1, look, Outcome(0.9 if n == 2 else 0.1 * n / 10, "", "m", look.stages, [0.1], 8.0, 0.1))
+        for n, look in enumerate(looks, start=1)
+    ]
+    said = driver.reflect(Situation(task, details, 2, trials, trials[1], None, [], task.deadline, 5), trials[1])
+    assert (said["phase"], said["trials"]) == ("train", [2])
+    [further] = driver.propose(Situation(task, details, 2, trials, trials[1], said, [], task.deadline, 5))
+    assert [stage["start"] for stage in further.stages] == [0, trials[1].proposal.stages[0]["steps"]]
+
+
 def test_where_every_recipe_diverged_lower_rates_are_tried(scene):
     trials = [scene.look(1, 1e-3, None), scene.look(2, 1e-2, None)]
     proposals = scene.driver.propose(scene.situation(trials, None))
