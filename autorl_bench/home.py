@@ -70,14 +70,17 @@ class Home:
         Runs of equal draw and seed get equal items, so that they can be compared item by item.
         """
         message = "\n".join((scenario, draw, str(seed))).encode()
-        return int.from_bytes(hmac.digest(self._key(), message, hashlib.sha256)[:16], "big")
+        return int.from_bytes(hmac.digest(self.key().encode(), message, hashlib.sha256)[:16], "big")
 
-    def _key(self) -> bytes:
-        """Random bytes, made once; several processes may ask for them first."""
+    def key(self) -> str:
+        """The vault's key, random hexadecimal digits; made once, and several processes may ask for it first.
+
+        A workspace in which it stands was written by somebody who read the vault.
+        """
         path = self.vault / "secret.key"
         if not path.exists():
             mine = path.with_name(f"secret-{os.getpid()}-{secrets.token_hex(4)}")
-            atomic_write(mine, secrets.token_bytes(_KEY_BYTES))
+            atomic_write(mine, f"{secrets.token_hex(_KEY_BYTES)}\n")
             mine.chmod(0o600)
             try:
                 os.link(mine, path)  # fails where another was first: a key is never replaced
@@ -85,4 +88,4 @@ class Home:
                 pass
             finally:
                 mine.unlink()
-        return path.read_bytes()
+        return path.read_text().strip()
