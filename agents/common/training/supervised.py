@@ -44,8 +44,9 @@ def train_supervised(stage: Stage, model: Path, folder: Path, settings: Settings
     """Trains ``stage["steps"]`` steps, or as many as the time allows.
 
     Settings: ``learning_rate``; ``optimizer`` (``adamw``, or ``muon`` for the layers' matrices); ``batch``;
-    ``decay`` (share of the steps, at the end, over which the learning rate falls to 0); ``start`` (steps of earlier
-    stages, so that this one reads the data in another order); ``system`` and ``user`` (the scenario's prompt).
+    ``decay`` (share of the training, at the end, over which the learning rate falls to 0; where the time is short, it
+    falls with the time); ``start`` (steps of earlier stages, so that this one reads the data in another order);
+    ``system`` and ``user`` (the scenario's prompt).
     """
     import torch
 
@@ -70,7 +71,7 @@ def train_supervised(stage: Stage, model: Path, folder: Path, settings: Settings
         if stopped.is_set() or settings.seconds_left < _CLOSING_SECONDS:
             break
         for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * _scale(steps, stage)
+            optimizer.param_groups[0]["lr"] = peak * _scale(steps, _progress(steps, started, stage, settings), stage)
         loss = _loss(policy, batch, tokenizer)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
@@ -127,10 +128,17 @@ def _optimizers(policy: PreTrainedModel, stage: Stage) -> list[torch.optim.Optim
     return [muon, torch.optim.AdamW(others, lr=0.15 * rate, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
-def _scale(step: int, stage: Stage) -> float:
-    """Linear warm-up, constant, and a linear fall over the last ``decay`` of the steps."""
-    left = (stage["steps"] - step) / max(1.0, stage["steps"] * stage.get("decay", 0.0))
-    return float(min(1.0, (step + 1) / _WARM_UP_STEPS, left))
+def _progress(step: int, started: float, stage: Stage, settings: Settings) -> float:
+    """Share of the training that is over, by its steps or by its time, whichever is further."""
+    elapsed = time.monotonic() - started
+    return float(max(step / stage["steps"], elapsed / max(1e-9, elapsed + settings.seconds_left - _CLOSING_SECONDS)))
+
+
+def _scale(step: int, progress: float, stage: Stage) -> float:
+    """Linear warm-up, constant, and a linear fall over the last ``decay`` of the training."""
+    decay = stage.get("decay", 0.0)
+    falling = (1.0 - progress) / decay if decay else 1.0
+    return float(max(0.0, min(1.0, (step + 1) / _WARM_UP_STEPS, falling)))
 
 
 def _padded(batch: Sequence[Example], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,11 +12,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from random import Random
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from agents.common.space import LogReal, Recipe, Space, in_words
 from agents.rdagent.drivers.base import Situation
+from agents.rdagent.drivers.draws import drawn_by_optuna
+from agents.rdagent.drivers.pace import START_SECONDS, Pace
+from agents.rdagent.drivers.trials import base_score, looks_of, recipe_of, score_of, stages_of
 from agents.rdagent.records import Proposal, Trial
 from astune.refine.loop_state import Usage
 
@@ -85,7 +88,7 @@ class SearchDriver:
         if phase == "look":
             if (further := self._further_look(situation, trial)) is not None:
                 return further
-            field = _looks_of(situation)
+            field = looks_of(situation.trials)
         else:
             field = [one for one in situation.trials if one.round == trial.round]
         return self._halving(situation, [one for one in field if one.score is not None])
@@ -94,9 +97,9 @@ class SearchDriver:
         """Another look, where the first was only half of it, or where nothing has moved yet."""
         if trial.proposal.recipe["again"]:
             return Decision("look", "The first look covered the space evenly; a second one goes where it was good.")
-        looks = _looks_of(situation)
-        best = max(_score(one) for one in looks)
-        base = _base_score(looks)
+        looks = looks_of(situation.trials)
+        best = max(score_of(one) for one in looks)
+        base = base_score(situation.trials)
         rounds = len({one.round for one in looks})
         if base is None or best >= base + self.space.noise(base) or rounds > _MAX_LOOK_ROUNDS:
             return None
@@ -109,31 +112,31 @@ class SearchDriver:
 
     def _halving(self, situation: Situation, field: Sequence[Trial]) -> Decision:
         """The better third goes on, unless one is ahead by more than noise or there is no time for several."""
-        ranked = sorted(field, key=lambda one: (-_score(one), -self._rate(one)))
+        ranked = sorted(field, key=lambda one: (-score_of(one), -self._rate(one)))
         keep = ranked[: max(1, math.ceil(len(ranked) / ETA))]
         while len(keep) > 1 and self._rung_seconds(situation, keep) > RUNG_SHARE * situation.deadline.seconds_left:
             keep.pop()
-        lead = _score(ranked[0]) - (_score(keep[1]) if len(keep) > 1 else -math.inf)
-        if lead <= self.space.noise(_score(ranked[0])):
+        lead = score_of(ranked[0]) - (score_of(keep[1]) if len(keep) > 1 else -math.inf)
+        if lead <= self.space.noise(score_of(ranked[0])):
             words = f"Of {len(ranked)} recipes the best {len(keep)} by training score go on, {ETA} times as far."
             return Decision("rung", words, [one.number for one in keep])
         first = ranked[0]
-        words = f"Of {len(ranked)} recipes number {first.number} leads with a training score of {_score(first):.2f}."
+        words = f"Of {len(ranked)} recipes number {first.number} leads with a training score of {score_of(first):.2f}."
         return Decision("train", words, [ranked[0].number])
 
     def _after_training(self, situation: Situation, trial: Trial) -> Decision:
         """Goes on, or goes back to the best and changes the learning rate."""
         best = situation.best or trial
-        score, noise = _score(trial), self.space.noise(_score(best))
-        if score < _score(best) - noise:
-            words = f"The score fell from {_score(best):.2f} to {score:.2f}: the learning rate is too high by now."
+        score, noise = score_of(trial), self.space.noise(score_of(best))
+        if score < score_of(best) - noise:
+            words = f"The score fell from {score_of(best):.2f} to {score:.2f}: the learning rate is too high by now."
             return Decision("train", words, [best.number], self._untried(situation, best, (1 / 3, 1 / 10, 1 / 30)))
-        base = _base_score(_looks_of(situation))
+        base = base_score(situation.trials)
         if base is not None and score < base + self.space.noise(base):
             _, high = self._bracket(situation)
             factor = max(1.5, math.sqrt(high / self._rate(trial)))
             return Decision("train", f"The score has hardly moved from the base's {base:.2f}.", [trial.number], factor)
-        gain = score - _score(self._parent(situation, trial) or trial)
+        gain = score - score_of(self._parent(situation, trial) or trial)
         long_enough = trial.proposal.recipe["steps"] >= _PLATEAU_STEPS and trial.proposal.parent
         if long_enough and gain < noise / 4 and score < self.space.ceiling:
             has_risen = base is None or score > base + _RISEN
@@ -155,11 +158,11 @@ class SearchDriver:
 
     def _highest_unmoved(self, situation: Situation) -> Trial | None:
         """The look that held at the highest rate, as long as no training has gained on the base."""
-        looks = _looks_of(situation)
-        base = _base_score(looks)
+        looks = looks_of(situation.trials)
+        base = base_score(situation.trials)
         held = [one for one in looks if one.score is not None]
         is_look = bool(situation.trials) and situation.trials[-1].proposal.recipe["phase"] == "look"
-        if not held or not is_look or base is None or max(map(_score, held)) > base + self.space.noise(base):
+        if not held or not is_look or base is None or max(map(score_of, held)) > base + self.space.noise(base):
             return None
         return max(held, key=self._rate)
 
@@ -201,9 +204,10 @@ class SearchDriver:
     def _looks(self, situation: Situation, decision: Decision | None) -> list[Proposal]:
         left = situation.deadline.seconds_left
         rng = Random(f"looks:{self.seed}:{situation.round}")
-        typical = fmean(self._expected(situation, self.space.draw(rng), None) for _ in range(20))
+        pace = self._pace(situation)
+        typical = fmean(pace.look_seconds(self.space.draw(rng)) for _ in range(20))
         count = max(MIN_LOOKS, min(MAX_LOOKS, int(LOOK_SHARE * left / typical)))
-        looked = _looks_of(situation)
+        looked = looks_of(situation.trials)
         if decision is not None and decision.between is not None:
             return self._looks_between(situation, decision, decision.between)
         again = not looked and count > LOOKS_OF_ONE_ROUND
@@ -215,8 +219,8 @@ class SearchDriver:
 
     def _looks_between(self, situation: Situation, decision: Decision, between: tuple[float, float]) -> list[Proposal]:
         """The recipe that held at the highest rate, at higher ones."""
-        held = [one for one in _looks_of(situation) if one.score is not None]
-        recipe = _recipe(max(held, key=self._rate)) if held else self.space.draw(Random(f"between:{self.seed}"))
+        held = [one for one in looks_of(situation.trials) if one.score is not None]
+        recipe = recipe_of(max(held, key=self._rate)) if held else self.space.draw(Random(f"between:{self.seed}"))
         low, high = between
         name = self.space.dimensions[0].name
         rates = [float(f"{low * (high / low) ** share:.3g}") for share in _BETWEEN]
@@ -224,18 +228,19 @@ class SearchDriver:
         return [self._look(situation, {**recipe, name: rate}, decision.reason, seconds, False) for rate in rates]
 
     def _look(self, situation: Situation, recipe: Recipe, reason: str, round_seconds: float, again: bool) -> Proposal:
-        steps = self._look_steps(recipe)
+        pace = self._pace(situation)
+        steps = pace.look_steps(recipe)
         return Proposal(
             hypothesis=f"A short training with {in_words(recipe)} shows whether the recipe is worth more.",
             reason=reason,
             recipe={"phase": "look", "values": dict(recipe), "steps": steps, "again": again},
             stages=self.space.more((), recipe, steps),
-            seconds=PATIENCE * self._expected(situation, recipe, steps) + 3.0,
+            seconds=PATIENCE * pace.look_seconds(recipe) + 3.0,
             round_seconds=round_seconds,
         )
 
     def _rung(self, situation: Situation, origin: Trial, decision: Decision, round_seconds: float) -> Proposal:
-        steps = self._rung_steps(origin)
+        steps = _rung_steps(origin)
         return self._further(situation, origin, decision, "rung", steps, round_seconds)
 
     def _training(self, situation: Situation, origin: Trial, decision: Decision) -> Proposal:
@@ -243,8 +248,7 @@ class SearchDriver:
         seconds = max(MIN_PIECE_SECONDS, PIECE_SHARE * left)
         if left - seconds < 1.5 * MIN_PIECE_SECONDS:
             seconds = left
-        per_step = self._seconds_per_step(situation, origin)
-        steps = max(1, int((seconds - 1.5) / per_step))
+        steps = max(1, int((seconds - START_SECONDS) / self._pace(situation).seconds_per_step(origin)))
         return self._further(situation, origin, decision, "train", steps, None, seconds)
 
     def _further(
@@ -257,82 +261,36 @@ class SearchDriver:
         round_seconds: float | None,
         seconds: float | None = None,
     ) -> Proposal:
-        recipe = self.space.with_rate(_recipe(origin), decision.factor)
+        recipe = self.space.with_rate(recipe_of(origin), decision.factor)
         rate = self.space.dimensions[0].name
-        change = "" if decision.factor == 1 else f" with {rate} {recipe[rate]:g} instead of {_recipe(origin)[rate]:g}"
-        expected = steps * self._seconds_per_step(situation, origin) + 1.5
+        change = "" if decision.factor == 1 else f" with {rate} {recipe[rate]:g} instead of {recipe_of(origin)[rate]:g}"
+        expected = self._pace(situation).seconds(origin, steps)
         return Proposal(
             hypothesis=f"Training number {origin.number} for {steps} more steps{change} raises its score.",
             reason=decision.reason,
             recipe={"phase": phase, "values": dict(recipe), "steps": steps, "from": origin.number},
-            stages=self.space.more(_stages(origin), recipe, steps),
+            stages=self.space.more(stages_of(origin), recipe, steps),
             parent=origin.number,
             seconds=seconds if seconds is not None else PATIENCE * expected + 3.0,
             round_seconds=round_seconds,
         )
 
-    # --- recipes that Optuna draws ------------------------------------------------------------------------------
+    # --- reading trials -----------------------------------------------------------------------------------------
 
     def _drawn(self, looked: Sequence[Trial], count: int, round_number: int) -> list[Recipe]:
         """``count`` recipes in the light of the looks so far; what failed counts as a score of 0."""
-        import optuna
-        from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+        known = [(recipe_of(trial), trial.score or 0.0) for trial in looked]
+        return drawn_by_optuna(self.space, known, count, self.seed * 1009 + round_number)
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        space: dict[str, BaseDistribution] = {
-            dimension.name: FloatDistribution(dimension.low, dimension.high, log=True)
-            if isinstance(dimension, LogReal)
-            else CategoricalDistribution(dimension.options)
-            for dimension in self.space.dimensions
-        }
-        sampler = optuna.samplers.TPESampler(
-            n_startup_trials=MIN_LOOKS, constant_liar=True, seed=(self.seed * 1009 + round_number) % 2**32
-        )
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        for trial in looked:
-            value = _score(trial) if trial.score is not None else 0.0
-            study.add_trial(optuna.trial.create_trial(params=dict(_recipe(trial)), distributions=space, value=value))
-        drawn = [study.ask(space).params for _ in range(count)]
-        rate = self.space.dimensions[0].name
-        return [params | {rate: float(f"{params[rate]:.3g}")} for params in drawn]
-
-    # --- how long things take -----------------------------------------------------------------------------------
-
-    def _look_steps(self, recipe: Recipe) -> int:
-        return max(2, round(self.space.first_look * self.space.full_steps(recipe)))
-
-    def _rung_steps(self, origin: Trial) -> int:
-        """So many more that the chain is ``ETA`` times as long as it is."""
-        return (ETA - 1) * sum(int(stage["steps"]) for stage in _stages(origin))
+    def _pace(self, situation: Situation) -> Pace:
+        return Pace(self.space, situation.trials)
 
     def _rung_seconds(self, situation: Situation, origins: Sequence[Trial]) -> float:
-        return sum(1.5 + self._rung_steps(one) * self._seconds_per_step(situation, one) for one in origins)
-
-    def _expected(self, situation: Situation, recipe: Recipe, steps: int | None) -> float:
-        """Seconds of a look, by what the machine has shown so far."""
-        count = self._look_steps(recipe) if steps is None else steps
-        return self.space.seconds(recipe, count) * self._pace(situation)
-
-    def _pace(self, situation: Situation) -> float:
-        """How much slower than the first guess this machine is."""
-        ratios = [
-            one.outcome.seconds
-            / self.space.seconds(_recipe(one), sum(int(stage["steps"]) for stage in one.outcome.stages))
-            for one in situation.trials
-            if one.outcome is not None and one.outcome.stages and one.proposal.recipe["phase"] == "look"
-        ]
-        return median(ratios) if ratios else 1.0
-
-    def _seconds_per_step(self, situation: Situation, origin: Trial) -> float:
-        known = origin.outcome.seconds_per_step if origin.outcome is not None else None
-        recipe = _recipe(origin)
-        guess = (self.space.seconds(recipe, 11) - self.space.seconds(recipe, 1)) / 10 * self._pace(situation)
-        return max(1e-3, known if known is not None else guess)
-
-    # --- reading trials -----------------------------------------------------------------------------------------
+        pace = self._pace(situation)
+        return sum(pace.seconds(one, _rung_steps(one)) for one in origins)
 
     def _rate(self, trial: Trial) -> float:
-        return float(_recipe(trial)[self.space.dimensions[0].name])
+        return float(recipe_of(trial)[self.space.dimensions[0].name])
 
     @staticmethod
     def _trial(situation: Situation, number: int) -> Trial:
@@ -342,26 +300,6 @@ class SearchDriver:
         return self._trial(situation, trial.proposal.parent) if trial.proposal.parent else None
 
 
-def _looks_of(situation: Situation) -> list[Trial]:
-    """The looks that have ended."""
-    return [one for one in situation.trials if one.proposal.recipe["phase"] == "look" and one.outcome is not None]
-
-
-def _base_score(looks: Sequence[Trial]) -> float | None:
-    """The base model's training score: what the first step of each look found before it changed anything."""
-    first = [one.outcome.history[0] for one in looks if one.outcome is not None and one.outcome.base_first]
-    return fmean(first) if first else None
-
-
-def _recipe(trial: Trial) -> Recipe:
-    values: Recipe = trial.proposal.recipe["values"]
-    return values
-
-
-def _score(trial: Trial) -> float:
-    return -math.inf if trial.score is None else trial.score
-
-
-def _stages(trial: Trial) -> Sequence[Any]:
-    """What was trained of a chain, which may be less than was asked for."""
-    return trial.outcome.stages if trial.outcome is not None else ()
+def _rung_steps(origin: Trial) -> int:
+    """So many more that the chain is ``ETA`` times as long as it is."""
+    return (ETA - 1) * sum(int(stage["steps"]) for stage in stages_of(origin))
