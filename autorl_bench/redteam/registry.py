@@ -14,6 +14,7 @@ _MODULES = (
     "vault",
     "limits",
     "pages",
+    "leaks",
 )
 
 
