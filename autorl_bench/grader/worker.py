@@ -56,7 +56,8 @@ class Grader:
     def _wait_out(self, trouble: str) -> None:
         """Says once what is wrong, and waits: somebody has to free the disk, or start the database."""
         if trouble != self._trouble:
-            print(f"grader: {trouble}; it is tried again", file=sys.stderr, flush=True)
+            with suppress(OSError):  # the disk may be that of the log, too
+                print(f"grader: {trouble}; it is tried again", file=sys.stderr, flush=True)
         self._trouble = trouble
         self._stopping.wait(self._pause)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)

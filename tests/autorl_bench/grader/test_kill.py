@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from autorl_bench.operate.serving import options_of, served
 from autorl_bench.store import JobState, QueryState, Role, RunState
 from autorl_bench.store.records import Run
 from tests.autorl_bench.grader.scenes import DEADLY, Hold, broken, holding
-from tests.autorl_bench.small_bench import N, Served, SmallBench, children, wait_until, write_scenario
+from tests.autorl_bench.small_bench import N, Served, SmallBench, autorl_bench, children, wait_until, write_scenario
 
 pytestmark = pytest.mark.slow
 
@@ -135,39 +135,30 @@ def test_a_grader_that_cannot_be_started_any_more_ends_what_waits_for_it(
     small.check_honest()
 
 
-def _limit_files(process: psutil.Process, size: int) -> None:
-    process.rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-def test_a_full_disk_is_waited_out_and_nothing_is_lost(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A limit on the size of files stands for a full disk: what is written beyond it fails."""
+def test_a_full_disk_is_waited_out_and_nothing_is_lost(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: whatever is written to the store fails."""
     small = SmallBench.make(tmp_path)
-    with served(options_of(small.home.root, []), 0):
-        hold = holding(small, "full")
-        run, _ = start_with(small, hold.scenario)
-        hold.after(2 * N["test"] + 1)
+    started = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(autorl_bench("grader", "--home", small.home.root, "--until-eof"), **started) as grader:
+        assert grader.stdin is not None and grader.stderr is not None
+        first, _ = small.start()
+        small.bench.ask(first, small.model(first))
+        wait_until(lambda: small.evaluations(first.id, Role.DEV), "a grader at work")
+        psutil.Process(grader.pid).rlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        run, _ = small.start()
         submit(small, run)
-        wait_until(lambda: hold.reached, "the evaluation under way")
-        [grader] = children(os.getpid(), "grader", str(small.home.root))
-        _limit_files(grader, 1)
-        hold.release()
-        said = ""
-
-        def complained() -> bool:
-            nonlocal said
-            said += capfd.readouterr().err
-            return "tried again" in said
-
-        wait_until(complained, "a word on the disk")
-        assert grader.is_running(), "a full disk kills nobody"
-        small.check_honest()
-        _limit_files(grader, resource.RLIM_INFINITY)
+        said = grader.stderr.readline()
+        assert small.run(run.id).state == RunState.SUBMITTED
+        psutil.Process(grader.pid).rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert ended(small, run).state == RunState.SCORED
         wait_until(small.home.feedback(run.id).exists, "feedback.json")
-        assert grader.is_running()
-    assert "Traceback" not in said
+        assert grader.poll() is None, "a full disk kills nobody"
+        grader.stdin.close()
+        said += grader.stderr.read()
+    assert str(small.home.store) in said and said.endswith("it is tried again\n")
+    assert "Traceback" not in said and len(said.splitlines()) == 1
+    assert [job.attempts for job in small.jobs(run.id)] == [1]
     small.check_honest()
-    assert json.loads(small.home.feedback(run.id).read_text())["score"] >= 0
 
 
 def test_graders_leave_nothing_in_the_log_folder_but_whole_logs(mortal: Served) -> None:
