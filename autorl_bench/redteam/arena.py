@@ -26,10 +26,10 @@ from autorl_bench.operate.serving import options_of, served
 from autorl_bench.redteam.inside import OPERATOR_SECRET, Report, told
 from autorl_bench.redteam.types import Seen
 from autorl_bench.scenarios import Scenario, ScenarioRegistry, prepare
-from autorl_bench.store import Track, open_store
+from autorl_bench.store import RunState, Track, open_store
 from autorl_bench.store.records import Run
 from autorl_bench.submission.findings import FlagCode
-from autorl_bench.types import Item
+from autorl_bench.types import Item, Reason
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 SCENARIO = "redteam"
@@ -70,11 +70,11 @@ class Arena:
         """The base model."""
         return self.bench.base_model(self.scenario())
 
-    def create(self, name: str, *, track: Track = Track.WEIGHTS, draw: str | None = None, **budget: float) -> Player:
+    def create(self, name: str, *, track: Track = Track.WEIGHTS, **budget: float) -> Player:
         """A run, and whoever plays it."""
         level = self.runner.probe().level
         scenario = self.scenario(**budget)
-        run, token = self.bench.create(scenario, name, {"redteam": name}, track=track, isolation=level, draw=draw)
+        run, token = self.bench.create(scenario, name, {"redteam": name}, track=track, isolation=level)
         return Player(self, run, token)
 
     def play(self, name: str, *, track: Track = Track.WEIGHTS, **budget: float) -> Player:
@@ -173,9 +173,6 @@ class Player:
 
     def abandon(self) -> None:
         """Ends a run that has told enough."""
-        from autorl_bench.store import RunState
-        from autorl_bench.types import Reason
-
         self.arena.bench.end(self.run.id, RunState.INTERRUPTED, Reason("redteam", "the attack is over"))
 
     def seen(self, *, codes: Sequence[str] = (), loot: Sequence[str] = ()) -> Seen:
@@ -188,7 +185,7 @@ class Player:
             ends = [str(event.detail["stop"]) for event in tx.ledger.events(run.id, "agent.ended")]
             score, baseline = tx.results.score(run.id), tx.results.baseline(run.id)
         noticed = [flag["code"] for one in submissions for flag in one.report.get("findings", ())]
-        reasons = [reason.code for one in (run, *submissions) for reason in one.reasons]
+        reasons = [reason.code for reason in (*run.reasons, *(each for one in submissions for each in one.reasons))]
         stops = [stop for stop in ends if stop not in ("exit", "finished")]
         named = dict.fromkeys((*codes, *said, *reasons, *flags, *noticed, *stops))
         binding = {code.value for code in FlagCode if not code.binds}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 
-from autorl_bench.redteam.arena import Arena, Player
+from autorl_bench.redteam.arena import Arena, Player, with_codes
 from autorl_bench.redteam.types import Cheat, Defence, Means, Seen
 from autorl_bench.redteam.weights import changed, save, sibling, weights_of
 
@@ -15,8 +16,7 @@ from autorl_bench.redteam.weights import changed, save, sibling, weights_of
 def _submit_and_finish(player: Player) -> Seen:
     """Hands ``output/model`` in, as an agent would, and ends the run."""
     codes = player.refusals(lambda: player.client.submit("output/model"))
-    seen = player.finish()
-    return Seen((*codes, *seen.codes), seen.loot, seen.score, seen.baseline, seen.apart)
+    return with_codes(player.finish(), codes)
 
 
 def copy_of_base(arena: Arena) -> Seen:
@@ -47,8 +47,7 @@ def symlink_to_base(arena: Arena) -> Seen:
     target.mkdir()
     for file in arena.base.iterdir():
         (target / file.name).symlink_to(file)
-    seen = _submit_and_finish(player)
-    return Seen((*codes, *seen.codes), seen.loot, seen.score, seen.baseline, seen.apart)
+    return with_codes(_submit_and_finish(player), codes)
 
 
 def hardlink_to_base(arena: Arena) -> Seen:
@@ -88,8 +87,7 @@ def _mixed(arena: Arena, name: str, share: float) -> Seen:
     return _submit_and_finish(player)
 
 
-def _cheat(attack: object, defence: Defence, *codes: str) -> Cheat:
-    assert callable(attack)
+def _cheat(attack: Callable[[Arena], Seen], defence: Defence, *codes: str) -> Cheat:
     sentence = (attack.__doc__ or "").strip()
     return Cheat(attack.__name__, sentence, Means.MODEL, defence, frozenset(codes), attack)
 

@@ -10,6 +10,7 @@ from autorl_bench.redteam.arena import Arena, with_codes
 from autorl_bench.redteam.attacks import limits
 from autorl_bench.redteam.inside import Report
 from autorl_bench.redteam.types import Cheat, Defence, Means, Seen
+from autorl_bench.store import Track
 
 
 def _outlive(arena: Arena) -> Seen:
@@ -33,7 +34,10 @@ def _disk(arena: Arena) -> Seen:
 
 
 def _agent(attack: Callable[[Report], None], **budget: float) -> Callable[[Arena], Seen]:
-    return lambda arena: arena.run_agent(attack, **budget)
+    def run(arena: Arena) -> Seen:
+        return arena.run_agent(attack, player=arena.create(attack.__name__, track=Track.WEIGHTS, **budget))
+
+    return run
 
 
 def _cheat(inside: Callable[[Report], None], outside: Callable[[Arena], Seen], *codes: str) -> Cheat:

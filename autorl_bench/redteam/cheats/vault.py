@@ -42,8 +42,7 @@ def _by_proc(arena: Arena) -> Seen:
 def _fresh(arena: Arena) -> Seen:
     seen = arena.run_agent(world.a_fresh_budget, restarts=3, wall_seconds=60)
     with arena.bench.store.read() as tx:
-        used = [run for run in tx.runs.all(agent="a_fresh_budget")]
-        sample = tx.ledger.last_sample(used[-1].id)
+        sample = tx.ledger.last_sample(tx.runs.all(agent="a_fresh_budget")[-1].id)
     counted = 0.0 if sample is None else sample.usage.wall_seconds
     return with_codes(seen, loot=[] if counted >= 4 else [f"time that was not counted: {counted:.1f} s of at least 4"])
 
