@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,20 @@ class Operator:
         script = str(self.small.scenarios.parent / "agents" / "worker" / "agent.py")
         [process] = wait_until(lambda: children(self.process.pid, script), "the agent's process")
         return process
+
+
+def await_end(processes: list[psutil.Process]) -> None:
+    """Waits until none of them is left; one that nobody reaps has ended, too."""
+
+    def living() -> list[psutil.Process]:
+        found = []
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    wait_until(lambda: not living(), f"the end of {processes}")
 
 
 def write_agent(small: SmallBench) -> Path:

@@ -7,13 +7,12 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from autorl_bench.operate.agent_job import AgentJob
 from autorl_bench.store import QueryState, Role, RunState
 from tests.autorl_bench.grader.scenes import holding
-from tests.autorl_bench.operate.operator import command, noted, operator
+from tests.autorl_bench.operate.operator import await_end, command, noted, operator
 from tests.autorl_bench.small_bench import SmallBench, children, wait_until
 
 pytestmark = pytest.mark.slow
@@ -107,8 +106,7 @@ def test_nothing_outlives_a_killed_operator_and_its_run_goes_on(small_bench: Sma
         everybody = at_work.everybody()
         at_work.process.kill()
         at_work.process.wait()
-    _, alive = psutil.wait_procs(everybody, timeout=120)
-    assert not alive
+    await_end(everybody)
     assert small_bench.run(run.id).state == RunState.RUNNING
     small_bench.check_honest()
     with operator(small_bench, "--resume", run.id) as again:
@@ -130,8 +128,7 @@ def test_a_stopped_operator_leaves_nothing_running_and_says_how_to_go_on(
         everybody = at_work.everybody()
         os.killpg(at_work.process.pid, number)
         said = at_work.finish(130)
-    _, alive = psutil.wait_procs(everybody, timeout=60)
-    assert not alive
+    await_end(everybody)
     assert f"--resume {run.id}" in said
     assert small_bench.run(run.id).state == RunState.RUNNING
     status, said = command(small_bench, "end", run.id)
