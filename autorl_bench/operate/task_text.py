@@ -54,8 +54,8 @@ problems in your files, and a score on the test that its twin does not bear out 
 
 _WEIGHTS = """Leave the trained model in `output/model/`. Save it early and often: what lies there when you end, or when
   the budget is spent, is evaluated, unless you have declared a submission final."""
-_REPLAY = """Leave the training code in `code/train.py`; `code/` holds plain files, 1 MiB at most. After your end it runs
-  once more, in a fresh place without network, from the base model, with this budget and a fixed seed: it gets
+_REPLAY = """Leave the training code in `code/train.py`; `code/` holds plain files, 1 MiB at most. After your end it
+  runs once more, in a fresh place without network, from the base model, with this budget and a fixed seed: it gets
   `AUTORL_BASE_MODEL`, `AUTORL_TRAIN_DATA`, `AUTORL_SEED`, `AUTORL_SECONDS_LEFT`, and writes its model to
   `AUTORL_OUTPUT`. That model is evaluated."""
 
