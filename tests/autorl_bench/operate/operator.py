@@ -155,6 +155,11 @@ def write_agent(small: SmallBench) -> Path:
     return folder.parent
 
 
+def _hear_ctrl_c() -> None:
+    """Tests may run in the background, where a shell has Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def operator(small: SmallBench, *more: object, **environment: str) -> Iterator[Operator]:
     """Starts the command in a session of its own; whatever the test shows, nothing of it is left."""
@@ -170,6 +175,7 @@ def operator(small: SmallBench, *more: object, **environment: str) -> Iterator[O
             stderr=stream,
             env={**os.environ, **environment},
             start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
     try:
         yield Operator(small, process, output, earlier)
