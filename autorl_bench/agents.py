@@ -91,6 +91,9 @@ class AgentConfig(Section):
     endpoints: list[EndpointConfig] = Field([], description="Services that it may reach, besides the benchmark's own.")
     arguments: dict[str, Any] = Field({}, description="Its own settings with their defaults; given as JSON.")
     restarts: int = Field(2, ge=0, description="How often a killed agent is started again within its budget.")
+    told_recipes: bool = Field(
+        False, description="Whether it is told the scenario's reference recipes, as AUTORL_RECIPES: for baselines."
+    )
     shared: list[FolderName] = Field([], description="Folders beside the agent's that it may read, too.")
     readable: list[str] = Field([], description="Absolute paths that it may read, too: a programme that it starts.")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,18 @@ from agents.common.training.publish import is_model, publish_model
 from agents.common.write_code import write_code
 from astune.config import load_config
 from astune.errors import AstuneError, ConfigError
-from autorl_bench.scenarios import Scenario, ScenarioRegistry
+from autorl_bench.client import BenchClient
 from autorl_bench.scenarios.schema import Recipe
 
 #: Seconds at the end for this process to hand the model over.
 CLOSING_SECONDS = 2.0
 
 
-def stage_of(recipe: Recipe, scenario: Scenario) -> dict[str, Any]:
-    """A recipe as a stage of training."""
+def stage_of(recipe: Recipe, prompt: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as a stage of training; ``prompt`` is the scenario's."""
     if recipe.supervised is not None:
-        prompt = {"system": scenario.prompt.system, "user": scenario.prompt.user}
-        return {"method": "supervised", **recipe.supervised.model_dump(), **prompt}
+        said = {"system": prompt["system"], "user": prompt["user"]}
+        return {"method": "supervised", **recipe.supervised.model_dump(), **said}
     return {"method": "rl", "steps": _steps_of(recipe), "conf": recipe.conf, "overrides": list(recipe.overrides)}
 
 
@@ -49,12 +52,12 @@ def main() -> None:
     """Writes ``code/``, runs it, and leaves its model in ``output/model``; the base model, if it comes to nothing."""
     task = Task.from_environment()
     publish_model(task.base_model, task.output_model)
-    scenario = ScenarioRegistry().get(task.scenario)
-    if not scenario.recipes:
+    recipes = [Recipe.model_validate(recipe) for recipe in json.loads(os.environ.get("AUTORL_RECIPES", "[]"))]
+    if not recipes:
         raise ConfigError(f"scenario {task.scenario} has no reference recipe; its base model is what is handed in")
-    script = write_code(
-        task.code, f"{scenario.id}: {scenario.recipes[0].name}", [stage_of(scenario.recipes[0], scenario)]
-    )
+    with BenchClient.from_environment() as client:
+        prompt = client.details(task.scenario)["prompt"]
+    script = write_code(task.code, f"{task.scenario}: {recipes[0].name}", [stage_of(recipes[0], prompt)])
     seconds = task.deadline.seconds_left - CLOSING_SECONDS
     environment = script_environment(
         task,

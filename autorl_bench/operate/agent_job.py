@@ -107,6 +107,8 @@ class AgentJob:
             "AUTORL_SECONDS_LEFT": f"{seconds:.1f}",
             "AUTORL_ARGUMENTS": json.dumps(agent.config.arguments),
         }
+        if agent.config.told_recipes:
+            ours["AUTORL_RECIPES"] = json.dumps([recipe.model_dump(mode="json") for recipe in scenario.recipes])
         return JobSpec(
             agent.command(sys.executable),
             home.workspace(run.id).resolve(),
