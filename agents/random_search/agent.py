@@ -111,7 +111,7 @@ def main() -> None:
     with WarmLauncher() as launcher:
         bench = Bench.from_environment(task.budget.dev_queries)
         details = bench.details(task.scenario)
-        space = space_of(details, int(task.arguments.get("steps", 100)))
+        space = space_of(details, int(task.arguments.get("steps", 30)))
         draws = int(task.arguments.get("draws", 500))
         RandomSearch(task, bench, launcher, space, float(details["baseline_score"]), draws).run()
 
