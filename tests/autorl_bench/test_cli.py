@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from autorl_bench import cli
 from autorl_bench.client import BenchClient
 from autorl_bench.grader.worker import Grader
 from autorl_bench.store import RunState
-from tests.autorl_bench.small_bench import Served, SmallBench, change_model, write_scenario
+from tests.autorl_bench.operate.operator import await_end, hear_ctrl_c
+from tests.autorl_bench.small_bench import Served, SmallBench, autorl_bench, change_model, children, write_scenario
 
 HEAVY = {"torch", "transformers", "inspect_ai", "sqlalchemy", "alembic", "fastapi", "uvicorn", "numpy", "pydantic"}
 
@@ -140,23 +143,23 @@ def test_a_run_by_hand_without_a_model_ends_invalid(
     assert printed.startswith("invalid, no score: not_found")
 
 
-def test_the_servers_address_that_is_printed_is_served(tmp_path: Path) -> None:
-    import httpx
-
-    from tests.autorl_bench.small_bench import autorl_bench
-
-    command = autorl_bench("serve", "--home", tmp_path, "--port", 0, "--until-eof")
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        giving_up = threading.Timer(120, process.kill)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_server_serves_where_it_says_and_takes_its_grader_along(tmp_path: Path, number: signal.Signals) -> None:
+    command = autorl_bench("serve", "--home", tmp_path, "--port", 0)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c) as process:
+        assert process.stdout is not None
+        giving_up = threading.Timer(300, process.kill)
         giving_up.start()
         try:
             address = process.stdout.readline().split()[2]
-            transport = httpx.HTTPTransport(retries=20)
-            with httpx.Client(transport=transport, trust_env=False, timeout=60) as http:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=20), trust_env=False, timeout=60) as http:
                 assert http.get(f"{address}/healthz").json() == {"status": "ok"}
                 assert "AutoRL-Bench" in http.get(address).text
+            [grader] = children(process.pid, "grader")
+            process.send_signal(number)
+            assert process.wait(120) in (0, 130, -number)
+            await_end([grader])
         finally:
-            process.stdin.close()
-            assert process.wait(60) == 0
+            process.kill()
             giving_up.cancel()

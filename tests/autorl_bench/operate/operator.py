@@ -155,7 +155,7 @@ def write_agent(small: SmallBench) -> Path:
     return folder.parent
 
 
-def _hear_ctrl_c() -> None:
+def hear_ctrl_c() -> None:
     """Tests may run in the background, where a shell has Ctrl-C ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -175,7 +175,7 @@ def operator(small: SmallBench, *more: object, **environment: str) -> Iterator[O
             stderr=stream,
             env={**os.environ, **environment},
             start_new_session=True,
-            preexec_fn=_hear_ctrl_c,
+            preexec_fn=hear_ctrl_c,
         )
     try:
         yield Operator(small, process, output, earlier)
