@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from astune.models.load import BUNDLED
+from astune.models.bundled import BUNDLED
 from autorl_bench.home import Home
 from autorl_bench.scenarios import Scenario, ScenarioRegistry
 from autorl_bench.store import (

@@ -21,11 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from astune.errors import ModelError
 from astune.models.adapter import ADAPTER_FILE, base_of_adapter, merge_adapter
-from astune.models.nano import NANO_PATH
-from astune.models.nano_refine import NANO_REFINE_PATH
-
-#: Policies that come with the package, by name.
-BUNDLED = {"nano": NANO_PATH, "nano_refine": NANO_REFINE_PATH}
+from astune.models.bundled import BUNDLED
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -38,7 +34,7 @@ _LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, Attribut
 
 
 def resolve_model_path(path: str | Path) -> Path:
-    """The folder of a model: one of :data:`BUNDLED` by name, a folder, or the name of a repository on the hub.
+    """The folder of a model: a bundled policy by name, a folder, or the name of a repository on the hub.
 
     A repository is taken from the local cache; if it is not there it is downloaded, unless
     ``HF_HUB_OFFLINE`` is set.
