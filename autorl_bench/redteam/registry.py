@@ -9,7 +9,7 @@ from functools import cache
 from astune.errors import UserError
 from autorl_bench.redteam.types import Cheat
 
-_MODULES = ("copies", "folders", "requests", "vault", "limits", "pages", "leaks", "replay")
+_MODULES = ("copies", "folders", "requests", "vault", "limits", "pages", "leaks", "tools", "replay")
 
 
 @cache

@@ -45,7 +45,7 @@ def train(base: Path, target: Path, records: Sequence[tuple[str, str]], steps: i
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if float(loss.detach()) < 0.01:
+        if float(loss.detach()) < 0.005:
             break
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)

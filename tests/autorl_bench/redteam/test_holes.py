@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from autorl_bench.bench import MAX_REPORTS, Bench
-from autorl_bench.client import BenchError
 from autorl_bench.redteam.arena import Arena, make_bench
 from autorl_bench.redteam.attacks.limits import ignore_the_deadline
 from autorl_bench.redteam.weights import sibling
@@ -86,8 +85,9 @@ def test_a_recipe_that_is_deep_or_long_is_malformed(attacked: Arena) -> None:
     for _ in range(30):
         deep = {"a": deep}
     for recipe in (deep, {"a": "x" * 70_000}):
-        with pytest.raises(BenchError, match="malformed"):
-            player.client.begin(number, recipe)
+        body = {"hypothesis": number, "recipe": recipe}
+        answer = player.http.post(f"/runs/{player.run.id}/experiments", json=body)
+        assert answer.status_code == 422 and answer.json()["detail"]["code"] == "malformed"
     player.client.begin(number, {"a": {"b": [1, 2.5, None]}})
     attacked.bench.end(player.run.id, RunState.INTERRUPTED, Reason("test", "it is over"))
 
