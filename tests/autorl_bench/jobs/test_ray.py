@@ -82,7 +82,8 @@ async def test_a_limit_ends_it_there(cluster, place, nonce, nothing_left):
 
 @pytest.mark.slow
 async def test_cancelling_ends_the_job_there_first(cluster, place, nonce, nothing_left):
-    task = asyncio.create_task(place.run(cluster, "import time\nopen('started', 'w')\ntime.sleep(600)", nonce))
+    script = "import time\nopen('started', 'w')\ntime.sleep(600)"
+    task = asyncio.create_task(place.run(cluster, script, nonce, limits={"wall_seconds": 900}))
     await asyncio.to_thread(wait_until, (place.workspace / "started").exists, "the job has started")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
