@@ -1,6 +1,6 @@
 """Agents of AutoRL-Bench against each other: equal budgets, several seeds, intervals, score against budget.
 
-    python benchmarks/agents.py                         # nano_gsm, three seeds, 120 s a run; a quiet machine
+    python benchmarks/agents.py                         # nano_gsm, three seeds, 60 s a run; a quiet machine
     python benchmarks/agents.py --budget 60 --seeds 1 --out /tmp/try.json
 
 Runs ``autorl-bench run`` in a folder of its own, reads the board, and adds the difference between every two agents:
@@ -63,15 +63,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agents", nargs="+", default=list(AGENTS))
     parser.add_argument("--scenario", default="nano_gsm")
-    parser.add_argument("--budget", type=float, default=120.0, help="wall seconds of each run")
+    parser.add_argument("--budget", type=float, default=60.0, help="wall seconds of each run")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--home", type=Path, help="keep the runs here")
+    parser.add_argument("--read", action="store_true", help="run nothing: write what the runs in --home came to")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "agents.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         home = arguments.home or Path(scratch)
         before = os.getloadavg()
-        run(arguments.agents, arguments.scenario, arguments.budget, arguments.seeds, home)
+        if not arguments.read:
+            run(arguments.agents, arguments.scenario, arguments.budget, arguments.seeds, home)
         after = os.getloadavg()
         with open_store(home / "vault" / "store.db") as store:
             board = read_boards(Results(store), arguments.scenario)[0]
