@@ -360,11 +360,12 @@ def agents() -> str:
     budget = document["board"]["budget"]
     return (
         "## Agents of AutoRL-Bench\n\n`python benchmarks/agents.py`: "
-        f"{document['board']['with_flagged'][0]['improvement']['items']} hidden problems a seed, "
+        f"{document['board']['with_flagged'][0]['improvement']['items'] // document['seeds']} hidden problems a seed, "
         f"{document['seeds']} seeds, {budget['wall_seconds']:g} s of wall clock and {budget['dev_queries']} questions "
         "on dev for each run. "
         "Scores are on the hidden test. Normalised: base 0, reference recipe 1. Area: mean lead over the base "
-        "on dev during the budget.\n\n"
+        "on dev during the budget; reference_recipe and do_nothing ask nothing on dev, so that their lines stay "
+        "flat.\n\n"
         + table(["agent", "rank", "score", "improvement [95 %]", "normalised [95 %]", "area"], rows)
         + "\nDifferences, paired item by item over the common seeds:\n\n"
         + "".join(lines)
