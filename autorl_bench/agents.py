@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from astune.config.explain import explain
 from astune.config.section import Section
-from astune.config.yaml_lines import parse_value, read_with_lines
+from astune.config.yaml_lines import parse_value, read_mapping
 from astune.errors import ConfigError, UserError
 from autorl_bench.jobs.types import Endpoint
 
@@ -238,14 +238,7 @@ def load_agent(folder: Path) -> Agent:
         ConfigError: one line for each problem, with file and line.
     """
     file = folder / CONFIG_FILE
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
-        raise ConfigError(f"{file}: the agent's configuration can't be read: {reason}") from error
-    data, lines = read_with_lines(text, str(file))
-    if not isinstance(data, dict):
-        raise ConfigError(f"{file}:1: a configuration is a mapping of keys (description, command, ...), got {data!r}")
+    data, lines = read_mapping(file, "the agent's configuration", "a configuration", "description, command")
     origins = {path: f"{file}:{line}" for path, line in lines.items()}
     if "command" not in data:
         raise ConfigError(f"{file}: the agent has no start command; add a line like command: [python, agent.py]")

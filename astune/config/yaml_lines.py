@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,6 +30,25 @@ def parse_value(text: str) -> Any:
         yaml.YAMLError: the text is not YAML.
     """
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+def read_mapping(file: Path, whole: str, kind: str, keys: str) -> tuple[dict[str, Any], dict[KeyPath, int]]:
+    """Reads a file that holds one mapping, with the line (from 1) of each key.
+
+    ``whole``, ``kind`` and ``keys`` are the words of the messages: "the campaign", "a campaign", "agents, budget".
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or holds something else; names file and line.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
+        raise ConfigError(f"{file}: {whole} can't be read: {reason}") from error
+    data, lines = read_with_lines(text, str(file))
+    if not isinstance(data, dict):
+        raise ConfigError(f"{file}:1: {kind} is a mapping of keys ({keys}, ...), got {data!r}")
+    return data, lines
 
 
 def read_with_lines(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:

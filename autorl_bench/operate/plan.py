@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
 from astune.config.explain import explain
 from astune.config.section import Section
-from astune.config.yaml_lines import read_with_lines
+from astune.config.yaml_lines import KeyPath, read_mapping
 from astune.errors import ConfigError, UserError
 from autorl_bench.durations import LONGEST, seconds_of
 
@@ -41,7 +40,10 @@ class Plan(Section):
             ConfigError: the file cannot be used; names file and line.
             UserError: no agent is named.
         """
-        data, lines = _read(options.conf) if options.conf is not None else ({}, {})
+        data: dict[str, Any] = {}
+        lines: dict[KeyPath, int] = {}
+        if options.conf is not None:
+            data, lines = read_mapping(options.conf, "the campaign", "a campaign", "agents, scenario, budget")
         names = ("scenario", "budget", "seeds", "first_seed", "track", "runner")
         given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
         if options.agent:
@@ -60,18 +62,6 @@ class Plan(Section):
     def overrides(self, agent: str, common: list[str]) -> list[str]:
         """An agent's arguments as ``key=value``: the file's, then those of the command line."""
         return [*(f"{key}={_yaml(value)}" for key, value in self.arguments.get(agent, {}).items()), *common]
-
-
-def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
-        raise ConfigError(f"{file}: the campaign can't be read: {reason}") from error
-    data, lines = read_with_lines(text, str(file))
-    if not isinstance(data, dict):
-        raise ConfigError(f"{file}:1: a campaign is a mapping of keys (agents, scenario, budget, ...), got {data!r}")
-    return data, dict(lines)
 
 
 def _yaml(value: Any) -> str:

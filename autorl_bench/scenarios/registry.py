@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from astune.config.explain import explain
-from astune.config.yaml_lines import read_with_lines
+from astune.config.yaml_lines import read_mapping
 from astune.errors import ConfigError, UserError
 from autorl_bench.scenarios.schema import ID_PATTERN, Scenario
 
@@ -74,14 +74,7 @@ def load_scenario(file: Path) -> Scenario:
     Raises:
         ConfigError: one line for each problem, with file and line.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text"
-        raise ConfigError(f"{file}: the scenario can't be read: {reason}") from error
-    data, lines = read_with_lines(text, str(file))
-    if not isinstance(data, dict):
-        raise ConfigError(f"{file}:1: a scenario is a mapping of keys (title, base_model_path, ...), got {data!r}")
+    data, lines = read_mapping(file, "the scenario", "a scenario", "title, base_model_path")
     if "id" in data:
         raise ConfigError(f"{file}:{lines[('id',)]}: the id is the file's name, {file.stem!r}; remove this key")
     _look_beside(data, file.parent)
