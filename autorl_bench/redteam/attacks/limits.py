@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from autorl_bench.redteam.inside import Report, workspace
 
@@ -54,7 +55,8 @@ def fill_the_memory(report: Report) -> None:
             held = bytearray(os.urandom(_MIB)) * 200
             time.sleep(60 + held[0])
             os._exit(0)
-    with open("/dev/shm/held", "wb") as file:  # noqa: S108, PTH123  the job's own
+    # Full long before that: the processes are to hold on all the same.
+    with suppress(OSError), open("/dev/shm/held", "wb") as file:  # noqa: S108, PTH123  the job's own
         for _ in range(2048):
             file.write(b"x" * _MIB)
     time.sleep(60)
