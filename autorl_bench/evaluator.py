@@ -10,10 +10,11 @@ import gc
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import cast
 
+import torch
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -29,10 +30,14 @@ from inspect_ai.model import (
     get_model,
 )
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Score, Scorer, Target, accuracy, scorer
-from inspect_ai.solver import Solver, TaskState, generate
+from inspect_ai.solver import Solver, TaskState
 
 from astune.errors import EngineError, SandboxError
-from autorl_bench.inspect_engine import PROVIDER, LocalEngineAPI
+from autorl_bench.decoding import Order, decode
+from autorl_bench.inspect_ahead import PROVIDER as AHEAD
+from autorl_bench.inspect_ahead import AheadAPI, completion_solver, prompt_of
+from autorl_bench.inspect_engine import PROVIDER as ENGINE
+from autorl_bench.inspect_engine import LocalEngineAPI
 from autorl_bench.inspect_workflow import WorkflowEpisodes, workflow_solver
 from autorl_bench.policy import EvaluationFailure, FirstError, InvalidModel
 from autorl_bench.scenarios.schema import Episode, Generation
@@ -87,31 +92,24 @@ def evaluate(
     """
     if not items or len({item.id for item in items}) != len(items):
         raise ValueError(f"{len(items)} items: an evaluation needs items with distinct ids")
-    # Loaded before Inspect starts: what is wrong with a model is then told as it is, not as a sample's error.
-    model = get_model(
-        f"{PROVIDER}/{model_folder.name}",
-        memoize=False,
-        weights=str(model_folder),
-        base=str(base_folder),
-        renderer=renderer,
-        max_context=generation.max_context,
-        max_batch=max_batch,
-        expected=len(items),
-    )
-    api = cast(LocalEngineAPI, model.api)
-    grading = Grading(items, checker, api.first_error)
-    task = Task(
-        dataset=MemoryDataset([_sample(item) for item in items], name=name),
-        solver=_solver(api, items, generation, episode, seed),
-        scorer=grading.scorer(),
-        config=GenerateConfig(max_tokens=generation.max_tokens, temperature=0.0, seed=seed, max_connections=len(items)),
-        name=name,
-    )
-    with _whole_log(log_dir) as scratch, _few_collections():
-        log = _run(task, model, len(items), scratch)
-        if log.status != "success" or api.first_error.error is not None:
-            raise _failure(log, api.first_error.error)
-        results = grading.results()
+    samples = [_sample(item) for item in items]
+    with _asked(model_folder, base_folder, samples, generation, episode, renderer, max_batch) as model:
+        first_error = cast(AheadAPI | LocalEngineAPI, model.api).first_error
+        grading = Grading(items, checker, first_error)
+        task = Task(
+            dataset=MemoryDataset(samples, name=name),
+            solver=_solver(model, items, generation, episode, seed),
+            scorer=grading.scorer(),
+            config=GenerateConfig(
+                max_tokens=generation.max_tokens, temperature=0.0, seed=seed, max_connections=len(items)
+            ),
+            name=name,
+        )
+        with _whole_log(log_dir) as scratch, _few_collections():
+            log = _run(task, model, len(items), scratch)
+            if log.status != "success" or first_error.error is not None:
+                raise _failure(log, first_error.error)
+            results = grading.results()
     return Evaluation(results, log_dir / Path(log.location).name)
 
 
@@ -166,11 +164,50 @@ class Grading:
         return checked()
 
 
-def _solver(
-    api: LocalEngineAPI, items: Sequence[Item], generation: Generation, episode: Episode | None, seed: int
-) -> Solver:
+@contextmanager
+def _asked(
+    model_folder: Path,
+    base_folder: Path,
+    samples: Sequence[Sample],
+    generation: Generation,
+    episode: Episode | None,
+    renderer: str,
+    max_batch: int,
+) -> Iterator[Model]:
+    """The model as Inspect asks it. It is loaded by now: what is wrong with it is told as it is, not as a sample's.
+
+    Single completions are decoded ahead, in a process of their own; a workflow has the engine in this one.
+    """
+    if episode is not None and episode.workflow is not None:
+        yield get_model(
+            f"{ENGINE}/{model_folder.name}",
+            memoize=False,
+            weights=str(model_folder),
+            base=str(base_folder),
+            renderer=renderer,
+            max_context=generation.max_context,
+            max_batch=max_batch,
+        )
+        return
+    prompts = dict.fromkeys(prompt_of(cast(list[ChatMessage], sample.input)) for sample in samples)
+    order = Order(
+        weights=str(model_folder.absolute()),
+        base=str(base_folder.absolute()),
+        prompts=tuple(prompts),
+        max_tokens=generation.max_tokens,
+        max_context=generation.max_context,
+        max_batch=max_batch,
+        renderer=renderer,
+        threads=max(1, torch.get_num_threads() - 1),  # one core is Inspect's
+    )
+    with closing(decode(order)) as completions:
+        yield get_model(f"{AHEAD}/{model_folder.name}", memoize=False, completions=completions)
+
+
+def _solver(model: Model, items: Sequence[Item], generation: Generation, episode: Episode | None, seed: int) -> Solver:
     if episode is None or episode.workflow is None:
-        return generate()
+        return completion_solver(cast(AheadAPI, model.api))
+    api = cast(LocalEngineAPI, model.api)
     episodes = WorkflowEpisodes(
         api, items, episode.workflow, max_turns=episode.max_turns, max_tokens=generation.max_tokens, seed=seed
     )

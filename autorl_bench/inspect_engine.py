@@ -1,4 +1,4 @@
-"""Inspect's model provider ``astune``: a model on our engine, all samples of an evaluation in one batch.
+"""Inspect's model provider ``astune``: a model on our engine, in this process.
 
 ``get_model("astune/name", weights=..., base=...)`` reads the weights of one folder and takes everything else
 (architecture, tokenizer, chat template) from another. Decoding is greedy unless the task's own configuration says
@@ -7,8 +7,6 @@ otherwise; a folder's generation_config.json is never read.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,8 @@ from astune.rollout.chat import pick_renderer
 from astune.rollout.engine import LocalEngine
 from astune.rollout.session import stream_seed
 from astune.rollout.types import Sampling
-from astune.trace import StopReason, Turn
+from astune.trace import Turn
+from autorl_bench.decoding.turns import completion_text, stop_reason_of
 from autorl_bench.policy import FirstError, load_submitted
 
 #: The provider's name in Inspect: models are ``astune/...``.
@@ -49,9 +48,6 @@ class LocalEngineAPI(ModelAPI):
         renderer: chat renderer, see :func:`~astune.rollout.chat.pick_renderer`.
         max_context: tokens of prompt and completion; default: the model's own limit.
         max_batch: rows that run at once.
-        expected: number of requests that will come at once. They are held back until all are there and join the batch
-            in the order of their prompts, so that the wall clock does not decide who shares a step. None: they join as
-            they come.
 
     Raises:
         InvalidModel: the weights cannot be used.
@@ -71,7 +67,6 @@ class LocalEngineAPI(ModelAPI):
         renderer: str = "auto",
         max_context: int | None = None,
         max_batch: int = 64,
-        expected: int | None = None,
     ) -> None:
         super().__init__(model_name, base_url, api_key, [], config)
         folder = Path(weights or model_name)
@@ -79,7 +74,6 @@ class LocalEngineAPI(ModelAPI):
         self.renderer = pick_renderer(tokenizer, renderer)
         self.engine = LocalEngine(model, max_context=max_context, max_batch=max_batch)
         self.first_error = FirstError()
-        self._start = Gathering(expected) if expected else None
 
     async def generate(
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
@@ -95,13 +89,11 @@ class LocalEngineAPI(ModelAPI):
         if tools:
             raise ValueError(f"the provider {PROVIDER} offers no tools to a model: evaluate a workflow instead")
         prompt_ids = self.renderer.render([{"role": message.role, "content": message.text} for message in input])
-        if self._start is not None:
-            await self._start.wait(prompt_ids)
         turn = await self._sample(prompt_ids, config)
         if turn is None:
-            return self._output("", "model_length", len(prompt_ids), 0)
+            return model_output(self.model_name, "", "model_length", len(prompt_ids), 0)
         text = completion_text(self.renderer, turn)
-        return self._output(text, stop_reason_of([turn]), len(prompt_ids), len(turn.completion_ids))
+        return model_output(self.model_name, text, stop_reason_of([turn]), len(prompt_ids), len(turn.completion_ids))
 
     def max_connections(self) -> int:
         """As many as the batch may ever hold: the engine does its own queueing."""
@@ -123,15 +115,6 @@ class LocalEngineAPI(ModelAPI):
             seed=stream_seed(config.seed or 0, *prompt_ids),
         )
 
-    def _output(self, text: str, stop_reason: Any, input_tokens: int, output_tokens: int) -> ModelOutput:
-        message = ChatMessageAssistant(content=text, model=self.model_name, source="generate")
-        return ModelOutput(
-            model=self.model_name,
-            choices=[ChatCompletionChoice(message=message, stop_reason=stop_reason)],
-            # Where it is missing, Inspect counts with a tokenizer of its own, which it downloads.
-            usage=token_usage(input_tokens, output_tokens),
-        )
-
 
 @modelapi(name=PROVIDER)
 def astune() -> type[ModelAPI]:
@@ -139,37 +122,15 @@ def astune() -> type[ModelAPI]:
     return LocalEngineAPI
 
 
-class Gathering:
-    """Lets callers go when ``expected`` of them have come, in the order of the prompts that they brought."""
-
-    def __init__(self, expected: int) -> None:
-        self._left = expected
-        self._waiting: list[tuple[list[int], asyncio.Future[None]]] = []
-
-    async def wait(self, prompt_ids: list[int]) -> None:
-        """Returns when everybody is here; at once for whoever comes later."""
-        if self._left <= 0:
-            return
-        self._left -= 1
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((prompt_ids, mine))
-        if self._left == 0:
-            # All wake before the engine takes its first step, which is scheduled by the first of them.
-            for _, future in sorted(self._waiting, key=lambda entry: entry[0]):
-                if not future.done():
-                    future.set_result(None)
-            self._waiting.clear()
-        await mine
-
-
-def completion_text(renderer: Any, turn: Turn) -> str:
-    """All that was sampled, as text without special tokens: what plain decoding with transformers gives."""
-    return str(renderer.tokenizer.decode(turn.completion_ids, skip_special_tokens=True))
-
-
-def stop_reason_of(turns: Sequence[Turn]) -> str:
-    """Inspect's name for why the model stopped: ``max_tokens`` if any of the turns was cut."""
-    return "max_tokens" if any(turn.stop_reason is StopReason.LENGTH for turn in turns) else "stop"
+def model_output(model_name: str, text: str, stop_reason: Any, input_tokens: int, output_tokens: int) -> ModelOutput:
+    """One completion, as Inspect has it."""
+    message = ChatMessageAssistant(content=text, model=model_name, source="generate")
+    return ModelOutput(
+        model=model_name,
+        choices=[ChatCompletionChoice(message=message, stop_reason=stop_reason)],
+        # Where it is missing, Inspect counts with a tokenizer of its own, which it downloads.
+        usage=token_usage(input_tokens, output_tokens),
+    )
 
 
 def token_usage(input_tokens: int, output_tokens: int) -> ModelUsage:

@@ -23,7 +23,8 @@ from astune.task_reader.types import Task
 from astune.tools.python_tool import record_tool_calls
 from astune.trace import Episode, Turn
 from astune.workflow.resolve import resolve_workflow
-from autorl_bench.inspect_engine import LocalEngineAPI, stop_reason_of, token_usage
+from autorl_bench.decoding.turns import stop_reason_of
+from autorl_bench.inspect_engine import LocalEngineAPI, token_usage
 from autorl_bench.policy import EvaluationFailure
 from autorl_bench.types import Item
 

@@ -3,11 +3,12 @@
     python benchmarks/evaluator.py                      # 1,319 items, three rounds, on a quiet machine
     python benchmarks/evaluator.py --items 60 --rounds 1 --out /tmp/try.json
 
-Both evaluate the bundled model in this process, greedily (``hf`` samples unless it is told not to), with the same
-items, token limit and checker, and both write an .eval log. Rounds alternate which one goes first. A small evaluation
-by each comes before the clock starts. Our evaluator loads its model inside the clock, the peer's is loaded
-before. The JSON holds every time, the ratio of
-each round, the scores, on how many items the two completions agree, and what else the machine was doing.
+Both evaluate the bundled model on the same cores, greedily (``hf`` samples unless it is told not to), with the same
+items, token limit and checker, and both write an .eval log. ``hf`` decodes in Inspect's own process, our evaluator in
+a second one. Rounds alternate which one goes first. A small evaluation by each comes before the clock starts, so that
+our second process is there; our evaluator loads its model inside the clock, the peer's is loaded before. The JSON
+holds every time, the ratio of each round, the scores, on how many items the two completions agree, and what else the
+machine was doing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
@@ -85,12 +87,19 @@ def peer(model: Model, max_tokens: int) -> Contender:
 
 
 def timed(contender: Contender, items: Sequence[Item]) -> tuple[Evaluation, dict[str, float]]:
-    """One evaluation with a log folder of its own: wall and processor seconds."""
+    """One evaluation with a log folder of its own: wall seconds, and processor seconds of this process and its own."""
     with tempfile.TemporaryDirectory() as logs:
-        wall, processor = time.perf_counter(), time.process_time()
+        wall, processor = time.perf_counter(), processor_seconds()
         evaluation = contender(items, Path(logs))
-        seconds = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+        seconds = {"wall": time.perf_counter() - wall, "processor": processor_seconds() - processor}
     return evaluation, seconds
+
+
+def processor_seconds() -> float:
+    """Of this process and its children, so far."""
+    this = psutil.Process()
+    times = [process.cpu_times() for process in [this, *this.children(recursive=True)]]
+    return sum(one.user + one.system for one in times)
 
 
 def compare(contenders: dict[str, Contender], items: Sequence[Item], rounds: int) -> dict[str, Any]:

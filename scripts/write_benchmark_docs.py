@@ -325,8 +325,9 @@ def evaluator() -> str:
         rows.append([label, f"{document['accuracy'][name]:.2f} % [{low:.1f}, {high:.1f}]", f"{seconds:.0f} s"])
     return (
         "## Evaluation through Inspect\n\n`python benchmarks/evaluator.py`: "
-        f"{document['items']:,} items, the bundled model, greedy, through Inspect with each provider, in one process, "
-        "taking turns.\n\n"
+        f"{document['items']:,} items, the bundled model, greedy, through Inspect with each provider, on the same "
+        "cores, taking turns. `hf` decodes in Inspect's process, our evaluator in a second one while Inspect "
+        "works in the first.\n\n"
         + table(["provider", "score [95 %]", "median of the rounds"], rows)
         + f"\n**{document['ratio_median']:.1f} times faster** (rounds: {min(ratios):.1f} to {max(ratios):.1f}; the "
         f"goal was {document['target']:g}). Equal verdicts on {document['equal_verdicts']:,} of "

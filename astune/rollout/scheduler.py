@@ -131,6 +131,8 @@ class Scheduler:
 
     def take(self, room: int) -> list[Request]:
         """Removes and returns the requests that join at this step, at most ``room``, in order."""
+        if room <= 0:
+            return []  # before the queue is sorted: with a full batch and a long queue that is most steps
         ready = self._pending if not self.deterministic else [r for r in self._pending if r.due <= self.now]
         joining = sorted(ready, key=self._order)[:room]
         for request in joining:
