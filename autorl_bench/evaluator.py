@@ -14,7 +14,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import cast
 
-import torch
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import MemoryDataset, Sample
@@ -33,6 +32,7 @@ from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, Score, Scorer, Targe
 from inspect_ai.solver import Solver, TaskState
 
 from astune.errors import EngineError, SandboxError
+from astune.rollout.threads import sampling_threads, spare_one
 from autorl_bench.decoding import Order, decode
 from autorl_bench.inspect_ahead import PROVIDER as AHEAD
 from autorl_bench.inspect_ahead import AheadAPI, completion_solver, prompt_of
@@ -105,7 +105,7 @@ def evaluate(
             ),
             name=name,
         )
-        with _whole_log(log_dir) as scratch, _few_collections():
+        with _whole_log(log_dir) as scratch, _few_collections(), sampling_threads():
             log = _run(task, model, len(items), scratch)
             if log.status != "success" or first_error.error is not None:
                 raise _failure(log, first_error.error)
@@ -198,7 +198,7 @@ def _asked(
         max_context=generation.max_context,
         max_batch=max_batch,
         renderer=renderer,
-        threads=max(1, torch.get_num_threads() - 1),  # one core is Inspect's
+        threads=spare_one(),
     )
     with closing(decode(order)) as completions:
         yield get_model(f"{AHEAD}/{model_folder.name}", memoize=False, completions=completions)

@@ -51,6 +51,10 @@ class Process(Protocol):
 class Launcher(Protocol):
     """Starts scripts."""
 
+    def wait_until_ready(self) -> None:
+        """Returns when a script would start at once."""
+        ...
+
     def start(self, what: Start) -> Process:
         """Starts one; stdout and stderr go to one file."""
         ...
@@ -58,6 +62,9 @@ class Launcher(Protocol):
 
 class ColdLauncher:
     """A fresh interpreter each time."""
+
+    def wait_until_ready(self) -> None:
+        """At once: there is nothing to wait for."""
 
     def start(self, what: Start) -> Process:
         """See :class:`Launcher`."""
@@ -92,6 +99,7 @@ class WarmLauncher:
         )
         assert self._parent.stdout is not None
         self._lines = _Lines(self._parent.stdout.fileno())
+        self._is_ready = False
 
     def __enter__(self) -> Self:
         return self
@@ -101,8 +109,18 @@ class WarmLauncher:
     ) -> None:
         self.close()
 
+    def wait_until_ready(self) -> None:
+        """Returns when the libraries are imported, or the interpreter is found to be of no use."""
+        if self._is_ready:
+            return
+        with suppress(OSError, EOFError):  # starting a script finds out, too, and does without it
+            if self._lines.read(timeout=_START_SECONDS) is None:
+                self._parent.kill()
+        self._is_ready = True
+
     def start(self, what: Start) -> Process:
         """See :class:`Launcher`."""
+        self.wait_until_ready()
         request = {
             "script": str(what.script),
             "folder": str(what.folder),

@@ -51,6 +51,7 @@ class Space:
 
     Attributes:
         dimensions: the first is the learning rate.
+        usual: what one takes of the others where nothing is known: the trainer's own defaults, or common practice.
         stage: a recipe and a number of steps as a stage of training.
         full_steps: steps of a whole training of a recipe.
         seconds: what a start, and so many steps of a recipe, take on a small machine; a first guess.
@@ -61,6 +62,7 @@ class Space:
     """
 
     dimensions: tuple[Dimension, ...]
+    usual: Recipe
     stage: Callable[[Recipe, int], dict[str, Any]]
     full_steps: Callable[[Recipe], int]
     seconds: Callable[[Recipe, int], float]
@@ -80,6 +82,11 @@ class Space:
     def draw(self, rng: Random) -> Recipe:
         """A recipe at random."""
         return {dimension.name: dimension.at(rng.random()) for dimension in self.dimensions}
+
+    def usual_at(self, share: float) -> Recipe:
+        """The usual recipe, with the learning rate that ``share`` (0..1) of all draws lie below."""
+        rate = self.dimensions[0]
+        return {rate.name: rate.at(share), **self.usual}
 
     def spread(self, count: int, rng: Random) -> list[Recipe]:
         """``count`` recipes that cover each dimension evenly (a Latin hypercube), best covered in the middle first."""
@@ -121,6 +128,14 @@ def space_of(details: Mapping[str, Any], recipe_steps: int = 100) -> Space:
 # --- reinforcement learning -------------------------------------------------------------------------------------
 
 _EPISODES_OF_THE_DEFAULT = 64
+_USUAL_RL: Recipe = {
+    "algorithm": "grpo",
+    "group_size": 8,
+    "episodes_per_step": _EPISODES_OF_THE_DEFAULT,
+    "beta": 0.0,
+    "penalty": 0.2,
+    "updates_per_batch": 1,
+}
 _SCORED_EPISODES = 128
 
 
@@ -149,6 +164,7 @@ def _rl_space(details: Mapping[str, Any], recipe_steps: int) -> Space:
             Choice("penalty", (0.0, 0.1, 0.2, 0.4)),
             Choice("updates_per_batch", (1, 2, 4)),
         ),
+        _USUAL_RL,
         stage,
         full_steps,
         seconds=lambda recipe, steps: 1.6 + steps * 1.1 * int(recipe["episodes_per_step"]) / _EPISODES_OF_THE_DEFAULT,
@@ -198,6 +214,7 @@ def _supervised_space(details: Mapping[str, Any]) -> Space:
             Choice("batch", (8, 16, 32, 64)),
             Choice("decay", (0.0, 0.3, 1.0)),
         ),
+        {"optimizer": "adamw", "batch": 32, "decay": 1.0},
         stage,
         full_steps,
         seconds=lambda recipe, steps: 3.0 + steps * (0.02 + 0.004 * int(recipe["batch"])),

@@ -43,6 +43,7 @@ def main() -> None:
     for name in MODULES:
         with suppress(ImportError):  # the script will say so itself, if it needs it
             importlib.import_module(name)
+    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()

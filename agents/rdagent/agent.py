@@ -98,6 +98,7 @@ class ResearchAgent:
             self._say(f"going on after {len(self.journal.trials)} trials")
         if not is_model(self.task.output_model):
             publish_model(self.task.base_model, self.task.output_model)
+        self.lab.launcher.wait_until_ready()  # or the first experiment would seem to take so much longer
         with EpisodicMemory(self.task.workspace / "memory.sqlite") as memory:
             result = refine(
                 lambda state: self._generate(state, memory),

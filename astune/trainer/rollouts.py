@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import torch
 
 from astune.refine.training.metrics import evaluation_row
 from astune.refine.training.stage import Refined, RefineStage
 from astune.report.metrics import Evaluation, evaluate
 from astune.rollout.runner import EpisodeRunner
+from astune.rollout.threads import sampling_threads
 from astune.rollout.types import Sampling
 from astune.task_reader.types import Task
 from astune.trace import Episode, Group
@@ -57,7 +55,7 @@ async def roll_out(
         every_row: all of them, as an evaluation does.
     """
     runner.engine.weights_updated()
-    with _sampling_threads(threads):
+    with sampling_threads(threads):
         groups = await runner.run_groups(tasks, group_size, step=step, sampling=sampling)
         if stage is None:
             return Rollout(groups)
@@ -84,13 +82,3 @@ async def evaluate_tasks(
     if stage is not None and done.refined is not None:
         found = evaluation_row(done.refined.rows, stage.config)
     return evaluate(firsts, step, mode, refine=found), done.episodes
-
-
-@contextmanager
-def _sampling_threads(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or max(1, before - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -234,14 +234,15 @@ class TrainingRun:
 
 
 class _stop_signals:
-    """Within the block the first SIGINT or SIGTERM sets ``event``; a second one is not caught any more."""
+    """Within the block the first SIGINT or SIGTERM sets ``event``; a second one does what it did before the block."""
 
     def __init__(self, event: asyncio.Event) -> None:
         self._event = event
         self._loop = asyncio.get_running_loop()
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._before:
             self._loop.add_signal_handler(number, self._on_signal)
 
     def __exit__(self, *_: object) -> None:
@@ -252,5 +253,6 @@ class _stop_signals:
         self._remove()
 
     def _remove(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.remove_signal_handler(number)
+        for number, handler in self._before.items():
+            if self._loop.remove_signal_handler(number):
+                signal.signal(number, handler)  # asyncio leaves the system's default behind

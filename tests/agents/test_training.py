@@ -14,6 +14,7 @@ import pytest
 
 from agents.common.experiment import script_environment
 from agents.common.training.publish import is_model
+from agents.common.training.rl import Alarm
 from agents.common.training.stages import chain_name, models_of
 from agents.common.write_code import copy_code, write_code
 
@@ -115,6 +116,23 @@ def test_training_that_is_asked_to_end_leaves_what_it_has(make_task, tmp_path, s
         assert process.wait(timeout=120) == 0, log.read_text()
     assert 0 < json.loads(report.read_text())["stages"][0]["steps"] < 1_000_000
     assert is_model(tmp_path / "model")
+
+
+def test_an_alarm_rings_until_its_block_ends_and_harms_nobody_who_does_not_listen():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append("before"))
+    try:
+        with Alarm(0.0):
+            time.sleep(0.3)  # long after the first ring
+            signal.signal(signal.SIGTERM, lambda *_: heard.append("within"))
+            ends_at = time.monotonic() + 60
+            while not heard and time.monotonic() < ends_at:
+                time.sleep(0.05)
+        assert set(heard) == {"within"}
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard[-1] == "before"
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_code_is_written_whole_and_copied_without_leftovers(tmp_path):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCORED_EPISODES = 128
 #: The trainer is asked to end so many seconds before its time is over.
 _CLOSING_SECONDS = 1.0
+#: It is asked again so often.
+_ALARM_PAUSE = 0.5
 #: No evaluation of its own, no report: the training episodes say how it goes.
 _QUIET = (
     *("evaluation.every=0", "evaluation.at_start=false", "evaluation.sampled=false", "evaluation.greedy=false"),
@@ -45,7 +47,7 @@ def train_rl(stage: Stage, model: Path, folder: Path, settings: Settings) -> Sta
     if _steps_of(RunFolder(folder.name, folder.parent)) > stage["steps"]:
         folder = folder.with_name(f"{folder.name}-{stage['steps']}")  # it has gone further than is asked for here
     done_before = len(RunFolder(folder.name, folder.parent).read_metrics())
-    with _Alarm(settings.seconds_left - _CLOSING_SECONDS):
+    with Alarm(settings.seconds_left - _CLOSING_SECONDS):
         status = main(_arguments(stage, model, folder, settings))
     if status not in (0, 130):  # done, or stopped after a whole step
         raise RuntimeError(f"the trainer ended with status {status}")
@@ -115,18 +117,32 @@ def configuration(name: str) -> Path:
     raise FileNotFoundError(f"there is no configuration {name}")
 
 
-class _Alarm:
-    """Within the block, SIGTERM reaches this process once, after ``seconds``: the trainer then saves and ends."""
+class Alarm:
+    """Within the block, SIGTERM reaches this process from ``seconds`` on: the trainer then saves and ends.
+
+    It comes again and again, and does nothing where the trainer does not listen: before it has begun, and when it is
+    about to end anyway.
+    """
 
     def __init__(self, seconds: float) -> None:
-        self._timer = threading.Timer(max(0.1, seconds), os.kill, (os.getpid(), signal.SIGTERM))
-        self._timer.daemon = True
+        self._seconds = max(0.1, seconds)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._ring, name="alarm", daemon=True)
 
     def __enter__(self) -> None:
-        self._timer.start()
+        self._before = signal.signal(signal.SIGTERM, lambda *_: None)
+        self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        self._over.set()
+        self._thread.join()
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _ring(self) -> None:
+        pause = self._seconds
+        while not self._over.wait(pause):
+            os.kill(os.getpid(), signal.SIGTERM)
+            pause = _ALARM_PAUSE
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -1,16 +1,17 @@
 """The driver without a language model: a search over typed recipes by successive halving, then the winner in full.
 
-Short looks at recipes that cover the space, judged by the success of their own training episodes, which costs no
-question to dev; the better third goes on from where it stopped, three times as far, until one is left; that one is
-trained for the rest of the time, and its learning rate is changed when its score says so (Jamieson and Talwalkar 2016,
-arXiv:1502.07943, for the halving). Recipes after the first look are drawn by Optuna's tree-structured Parzen estimator.
+Short looks, at the usual recipe with several learning rates and at recipes that cover the space, are judged by the
+success of their own training episodes, which costs no question to dev. The better third goes on from where it stopped,
+three times as far, until one is left; that one is trained for the rest of the time, and its learning rate is changed
+when its score says so (Jamieson and Talwalkar 2016, arXiv:1502.07943, for the halving). Recipes after the first look
+are drawn by Optuna's tree-structured Parzen estimator.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from statistics import fmean
 from typing import Any
@@ -26,13 +27,18 @@ from astune.refine.loop_state import Usage
 #: One survivor of so many; the others' training goes on so many times as far.
 ETA = 3
 #: Of the time that is left: for the first look, and for a further rung, which has to leave enough for the winner.
-LOOK_SHARE, RUNG_SHARE = 0.36, 0.35
+LOOK_SHARE, RUNG_SHARE = 0.25, 0.35
 #: Looks at once; with more than this many, the second half is drawn in the light of the first.
-MIN_LOOKS, MAX_LOOKS, LOOKS_OF_ONE_ROUND = 3, 27, 9
+MIN_LOOKS, MAX_LOOKS, LOOKS_OF_ONE_ROUND = 2, 27, 9
+#: Where in the range of learning rates the usual recipe is looked at.
+_USUAL_AT = (0.5, 0.625, 0.75)
+_FIRST_REASON = "Nothing is known yet: the usual recipe at several learning rates first, then the space, evenly."
 #: A piece of the winner's training, in seconds and as a share of what is left.
 MIN_PIECE_SECONDS, PIECE_SHARE = 10.0, 0.5
 #: A further look, where nothing has moved: so many rates between two, at these shares of the way; and how often.
 _BETWEEN, _MAX_LOOK_ROUNDS = (0.2, 0.5, 0.8), 2
+#: Factor of the learning rate for smaller steps.
+SMALLER = 1 / 3
 #: Steps without a gain that are a plateau.
 _PLATEAU_STEPS = 10
 #: Above the base by so much, a training has worked, and a plateau asks for smaller steps; below, for larger ones.
@@ -122,7 +128,10 @@ class SearchDriver:
             return Decision("rung", words, [one.number for one in keep])
         first = ranked[0]
         words = f"Of {len(ranked)} recipes number {first.number} leads with a training score of {score_of(first):.2f}."
-        return Decision("train", words, [ranked[0].number])
+        if self._has_risen(situation, first):
+            words += " What rises fastest takes steps too large to end with: on with smaller ones."
+            return Decision("train", words, [first.number], SMALLER)
+        return Decision("train", words, [first.number])
 
     def _after_training(self, situation: Situation, trial: Trial) -> Decision:
         """Goes on, or goes back to the best and changes the learning rate."""
@@ -130,7 +139,7 @@ class SearchDriver:
         score, noise = score_of(trial), self.space.noise(score_of(best))
         if score < score_of(best) - noise:
             words = f"The score fell from {score_of(best):.2f} to {score:.2f}: the learning rate is too high by now."
-            return Decision("train", words, [best.number], self._untried(situation, best, (1 / 3, 1 / 10, 1 / 30)))
+            return Decision("train", words, [best.number], self._untried(situation, best, (SMALLER, 1 / 10, 1 / 30)))
         base = base_score(situation.trials)
         if base is not None and score < base + self.space.noise(base):
             _, high = self._bracket(situation)
@@ -139,11 +148,16 @@ class SearchDriver:
         gain = score - score_of(self._parent(situation, trial) or trial)
         long_enough = trial.proposal.recipe["steps"] >= _PLATEAU_STEPS and trial.proposal.parent
         if long_enough and gain < noise / 4 and score < self.space.ceiling:
-            has_risen = base is None or score > base + _RISEN
-            factor = self._untried(situation, trial, (1 / 3, 2.0) if has_risen else (2.0, 1 / 3))
+            has_risen = self._has_risen(situation, trial)
+            factor = self._untried(situation, trial, (SMALLER, 2.0) if has_risen else (2.0, SMALLER))
             words = f"The score stays at {score:.2f}: another learning rate may get further."
             return Decision("train", words, [trial.number], factor)
         return Decision("train", f"The score is {score:.2f}, and going on costs nothing else.", [trial.number])
+
+    def _has_risen(self, situation: Situation, trial: Trial) -> bool:
+        """Whether a training has worked."""
+        base = base_score(situation.trials)
+        return base is None or score_of(trial) > base + _RISEN
 
     def _untried(self, situation: Situation, origin: Trial, factors: Sequence[float]) -> float:
         """The first factor that has not been tried from this trial, nor seen to diverge."""
@@ -191,7 +205,7 @@ class SearchDriver:
             decision = Decision("train", words, [held.number])
         if decision is None and situation.best is not None:
             words = "The last round came to nothing: back to the best so far, with a lower learning rate."
-            factor = self._untried(situation, situation.best, (1 / 3, 1 / 10, 1 / 30))
+            factor = self._untried(situation, situation.best, (SMALLER, 1 / 10, 1 / 30))
             decision = Decision("train", words, [situation.best.number], factor)
         if decision is None or decision.phase == "look":
             return self._looks(situation, decision)
@@ -212,10 +226,15 @@ class SearchDriver:
             return self._looks_between(situation, decision, decision.between)
         again = not looked and count > LOOKS_OF_ONE_ROUND
         count = math.ceil(count / 2) if again or looked else count
-        recipes = self._drawn(looked, count, situation.round) if looked else self.space.spread(count, rng)
-        reason = decision.reason if decision is not None else "Nothing is known yet: the looks cover the space evenly."
+        recipes = self._drawn(looked, count, situation.round) if looked else self._first_looks(count, rng)
+        reason = decision.reason if decision is not None else _FIRST_REASON
         seconds = LOOK_SHARE * left / (2 if again or looked else 1)
         return [self._look(situation, recipe, reason, seconds, again) for recipe in recipes]
+
+    def _first_looks(self, count: int, rng: Random) -> list[Recipe]:
+        """The usual recipe at several learning rates, which decide more than all else, and then the whole space."""
+        usual = [self.space.usual_at(share) for share in _USUAL_AT[:count]]
+        return [*usual, *self.space.spread(count - len(usual), rng)]
 
     def _looks_between(self, situation: Situation, decision: Decision, between: tuple[float, float]) -> list[Proposal]:
         """The recipe that held at the highest rate, at higher ones."""
@@ -248,6 +267,9 @@ class SearchDriver:
         seconds = max(MIN_PIECE_SECONDS, PIECE_SHARE * left)
         if left - seconds < 1.5 * MIN_PIECE_SECONDS:
             seconds = left
+            if decision.factor == 1 and self._has_risen(situation, origin):
+                words = f"{decision.reason} These are the last steps, and smaller ones end closer to the optimum."
+                decision = replace(decision, reason=words, factor=SMALLER)
         steps = max(1, int((seconds - START_SECONDS) / self._pace(situation).seconds_per_step(origin)))
         return self._further(situation, origin, decision, "train", steps, None, seconds)
 
