@@ -127,6 +127,11 @@ def _add_run_id(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="a run's id")
 
 
+def _add_end(parser: argparse.ArgumentParser) -> None:
+    _add_run_id(parser)
+    parser.add_argument("--runner", metavar="NAME", help="where its agent was started: local (default), docker, ray")
+
+
 def _add_redteam(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cheat", nargs="*", help="names of cheats (default: all)")
     parser.add_argument("--list", action="store_true", help="name the cheats and do nothing")
@@ -287,7 +292,7 @@ def _finish(options: argparse.Namespace) -> int:
 def _end(options: argparse.Namespace) -> int:
     from autorl_bench.operate.campaign import end_left_behind
 
-    return end_left_behind(open_bench(options), options.run)
+    return end_left_behind(open_bench(options), options.run, options.runner or "local")
 
 
 def _redteam(options: argparse.Namespace) -> int:
@@ -310,7 +315,7 @@ _VERBS: dict[str, tuple[str, _Add, _Do]] = {
         _add_run_id,
         _finish,
     ),
-    "end": ("End a run that was left behind, as interrupted.", _add_run_id, _end),
+    "end": ("End a run that was left behind, as interrupted.", _add_end, _end),
     "redteam": ("Run every scripted cheat against the benchmark and print the kill matrix.", _add_redteam, _redteam),
     "grader": ("Evaluate what is queued (`serve` and `run` start one by themselves).", _add_grader, _grader),
 }

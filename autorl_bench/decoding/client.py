@@ -23,7 +23,7 @@ from autorl_bench.policy import EvaluationFailure
 SILENCE = 900.0
 _CHUNK = 1 << 16
 #: All that the process has as environment: it needs no secret.
-_KEPT = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "TMPDIR")
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
 
 
 class _Process:

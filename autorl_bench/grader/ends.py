@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-
-from astune.leftovers import birth
 from autorl_bench.bench import DEV
 from autorl_bench.store import QueryState, RunState, SubmissionState, Transaction
 from autorl_bench.store.records import Job
 from autorl_bench.types import Reason
-
-
-def worker_name(pid: int) -> str:
-    """The name under which a grader process leases jobs: unique, also when its id is given to another later."""
-    return f"{socket.gethostname()}:{pid}:{birth(pid)}"
 
 
 def give_up(tx: Transaction, job: Job, reason: Reason) -> None:

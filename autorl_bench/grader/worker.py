@@ -12,8 +12,9 @@ from contextlib import contextmanager, suppress
 from astune.errors import AstuneError, CheckpointError
 from autorl_bench.bench import DEV, FINAL, REPLAY, Bench
 from autorl_bench.grader.duties import do, write_feedback
-from autorl_bench.grader.ends import give_up, worker_name
+from autorl_bench.grader.ends import give_up
 from autorl_bench.policy import EvaluationFailure
+from autorl_bench.processes import process_name
 from autorl_bench.store import JobState, LeaseLost, RunState, StoreError
 from autorl_bench.store.records import Lease
 from autorl_bench.types import Reason
@@ -30,7 +31,7 @@ class Grader:
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self._name = worker_name(os.getpid())
+        self._name = process_name(os.getpid())
         self._stopping = threading.Event()
         #: Scored runs whose result file may not be written yet: a grader may die between the score and the file.
         self._owed = self._scored()

@@ -212,9 +212,14 @@ def finish_by_hand(bench: Bench, run_id: str) -> int:
     return int(ended.state != RunState.SCORED)
 
 
-def end_left_behind(bench: Bench, run_id: str) -> int:
-    """Ends a run as interrupted, with whatever of its agent still runs."""
-    AgentJob(bench, "", LocalJobRunner(), {}).recover(run_id)
+def end_left_behind(bench: Bench, run_id: str, runner: str = "local") -> int:
+    """Ends a run as interrupted, with whatever of its agent still runs where ``runner`` had started it.
+
+    Raises:
+        UserError: there is no such runner.
+        SandboxError: it cannot be asked now.
+    """
+    AgentJob(bench, "", make_runner(runner), {}).recover(run_id)
     run = bench.end(run_id, RunState.INTERRUPTED, Reason("ended_by_operator", "the operator ended it"))
     print(f"{run.id}: {run.state}")
     return 0

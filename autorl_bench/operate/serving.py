@@ -19,8 +19,10 @@ import httpx
 
 from astune.errors import AstuneError, UserError
 from autorl_bench.bench import Bench
-from autorl_bench.grader.ends import give_up_all, worker_name
+from autorl_bench.grader.ends import give_up_all
+from autorl_bench.processes import process_name
 from autorl_bench.store import StoreError
+from autorl_bench.submission import remove_unfinished
 from autorl_bench.types import Reason
 
 #: So many deaths in a row, each within so many seconds of the start, and a process is not started again.
@@ -175,10 +177,12 @@ def serve(
     from autorl_bench.server import make_app
 
     def give_up_leases(pid: int) -> bool:
+        remove_unfinished(bench.home.vault)
         with contextlib.suppress(StoreError), bench.store.write() as tx:
             return tx.queue.give_up(names.get(pid, "")) > 0  # each has cost a job one of its attempts
         return False
 
+    remove_unfinished(bench.home.vault)
     names: dict[int, str] = {}
     hosts = sorted({*_LOOPBACK, listener.getsockname()[0]})
     everything = make_app(bench, hosts=["*"] if hosts[0] == _EVERYWHERE else hosts)
@@ -227,7 +231,7 @@ class _NamedGrader(Watched):
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = super()._start()
-        self._names[process.pid] = worker_name(process.pid)
+        self._names[process.pid] = process_name(process.pid)
         return process
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from astune.files import fsync, storage_errors
+from autorl_bench.processes import has_ended, process_name
 
-_INCOMING = "incoming-"
+#: A scratch folder is named by the process that fills it.
+_INCOMING, _END = "incoming-", ":part-"
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def scratch_folder(vault: Path) -> Iterator[Path]:
     """
     with storage_errors(vault):
         vault.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=vault))
+        scratch = Path(tempfile.mkdtemp(prefix=f"{_INCOMING}{process_name(os.getpid())}{_END}", dir=vault))
     try:
         yield scratch
     finally:
@@ -52,8 +55,11 @@ def publish(scratch: Path, target: Path) -> None:
 
 
 def remove_unfinished(vault: Path) -> int:
-    """Deletes what graders left behind when they died, and says how many; call it while none is at work."""
-    left = [*vault.glob(f"{_INCOMING}*")]
-    for folder in left:
-        shutil.rmtree(folder)
-    return len(left)
+    """Deletes what processes of this host left behind when they died, and says how many folders."""
+    removed = 0
+    for folder in vault.glob(f"{_INCOMING}*{_END}*"):
+        owner = folder.name.removeprefix(_INCOMING).rpartition(_END)[0]
+        if has_ended(owner):
+            shutil.rmtree(folder, ignore_errors=True)  # another may be at it, too
+            removed += 1
+    return removed

@@ -202,6 +202,41 @@ def test_where_nothing_moved_rates_between_holding_and_diverging_are_tried(scene
     assert len(set(rates)) == 3
 
 
+def test_the_first_looks_are_at_the_usual_recipe_with_several_rates(scene):
+    looks = [proposal.recipe["values"] for proposal in scene.driver.propose(scene.situation([], None))]
+    usual = [values for values in looks if values | scene.driver.space.usual == values]
+    assert usual == looks[:3]
+    assert [values["learning_rate"] for values in usual] == [1e-4, 3.16e-4, 1e-3]
+
+
+@pytest.mark.parametrize(("score", "rate"), [(0.8, 1e-4), (0.45, 3e-4)], ids=["risen", "hardly"])
+def test_what_has_risen_goes_on_with_smaller_steps(scene, score, rate):
+    trials = [scene.look(1, 1e-4, 0.3), scene.look(2, 3e-4, score)]
+    decision = scene.driver.reflect(scene.situation(trials, trials[1]), trials[1])
+    [proposal] = scene.driver.propose(scene.situation(trials, trials[1], decision))
+    assert proposal.recipe["values"]["learning_rate"] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("seconds", "rate"), [(15.0, 1e-4), (60.0, 3e-4)], ids=["the last", "not the last"])
+def test_the_last_steps_are_smaller(scene, seconds, rate):
+    first = scene.look(1, 3e-4, 0.5)
+    second = scene.train(2, first, 0.8, 2)
+    decision = scene.driver.reflect(scene.situation([first, second], second), second)
+    situation = replace(scene.situation([first, second], second, decision), deadline=Deadline(seconds, lambda: 0.0))
+    [proposal] = scene.driver.propose(situation)
+    assert proposal.recipe["values"]["learning_rate"] == pytest.approx(rate)
+
+
+def test_supervised_training_lowers_its_rate_by_itself(make_task, details_of):
+    details, task = details_of("nano_countdown"), make_task("nano_countdown", seconds=300.0)
+    driver = SearchDriver(space_of(details), 0)
+    [first, *_] = driver.propose(Situation(task, details, 1, [], None, None, [], task.deadline, 5))
+    look = Trial(1, 1, first, Outcome(0.9, "", "m", first.stages, [0.1], 8.0, 0.1))
+    said = driver.reflect(Situation(task, details, 2, [look], look, None, [], task.deadline, 5), look)
+    [further] = driver.propose(Situation(task, details, 2, [look], look, said, [], task.deadline, 5))
+    assert further.recipe["values"]["learning_rate"] == first.recipe["values"]["learning_rate"]
+
+
 def test_a_training_that_goes_well_goes_on_in_the_same_stage(scene):
     first = scene.look(1, 1e-4, 0.5)
     second = scene.train(2, first, 0.8, 2)

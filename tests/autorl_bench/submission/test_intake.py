@@ -12,6 +12,7 @@ from astune.errors import CheckpointError, UserError
 from autorl_bench.submission import Limits, intake, remove_unfinished
 from autorl_bench.submission.intake import take_in
 from autorl_bench.submission.reasons import SubmissionRefused
+from autorl_bench.submission.vault import scratch_folder
 
 LIMITS = Limits(entries=20, files=4, json_bytes=1000)
 
@@ -218,10 +219,16 @@ def test_a_file_that_the_grader_may_not_read_is_refused(folder):
     assert _refused(folder) == "unreadable"
 
 
-def test_what_a_dead_grader_left_is_removed_and_what_was_published_stays(folder):
+def test_what_a_dead_process_left_is_removed_and_all_else_stays(folder):
     copied = _take(folder)
     vault = folder.parents[1] / "vault"
-    (vault / "incoming-dead").mkdir()
-    (vault / "incoming-dead" / "part").touch()
-    assert remove_unfinished(vault) == 1
-    assert copied.folder.is_dir() and not (vault / "incoming-dead").exists()
+    if (pid := os.fork()) == 0:
+        with scratch_folder(vault) as scratch:
+            (scratch / "part").touch()
+            os._exit(0)
+    os.waitpid(pid, 0)
+    with scratch_folder(vault) as ours:
+        assert len([*vault.glob("incoming-*")]) == 2
+        assert remove_unfinished(vault) == 1
+        assert [*vault.glob("incoming-*")] == [ours]
+    assert copied.folder.is_dir()
