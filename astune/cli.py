@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from astune.command import exit_status, prepare_process
 
 BACKBONES = ("local", "debug")
 #: Known by name, so that they are refused with a reason and not as a misspelling.
@@ -27,29 +28,12 @@ shows each, so that breakpoints in a workflow or a judge work. There are no othe
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 (failed), 2 (bad input), 130 (stopped by Ctrl-C)."""
-    # Read when torch is loaded: how long its threads spin at a barrier before they sleep. Without a limit they take
-    # the cores away from whatever else runs; with none at all, small matrix products wait for sleeping threads.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    prepare_process()
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments.pop(0) if arguments and arguments[0] in _COMMANDS else "train"
     make_parser, run_command = _COMMANDS[command]
     options = make_parser().parse_intermixed_args(arguments)
-    # Workflows and judges are named `module->Class` and may live anywhere in the user's project; at the
-    # end of the path, the working directory shadows nothing that is installed.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    from astune.errors import AstuneError, UserError
-
-    try:
-        return run_command(options)
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
-    except AstuneError as error:
-        if options.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+    return exit_status(lambda: run_command(options), traceback=options.traceback)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------

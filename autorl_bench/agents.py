@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -16,12 +15,11 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from astune.config.explain import explain
 from astune.config.section import Section
 from astune.config.yaml_lines import parse_value, read_mapping
-from astune.errors import ConfigError, UserError
+from astune.errors import ConfigError
 from autorl_bench.jobs.types import Endpoint
+from autorl_bench.registry import ID_PATTERN, Registry, UnknownId
 
 CONFIG_FILE = "config.yaml"
-#: Ids stand in folder names and on the board.
-ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 #: The agents that come with a checkout of the project; an installed package has none.
 BUNDLED_FOLDER = Path(__file__).resolve().parents[1] / "agents"
 
@@ -30,14 +28,10 @@ FolderName = Annotated[str, Field(pattern=rf"^{ID_PATTERN}$")]
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class UnknownAgent(UserError):
-    """No agent has this id; ``known`` lists those that there are."""
+class UnknownAgent(UnknownId):
+    """No agent has this id."""
 
-    def __init__(self, agent_id: str, known: Sequence[str]) -> None:
-        near = difflib.get_close_matches(agent_id, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"there is no agent {agent_id!r}; known are {', '.join(known) or 'none'}{hint}")
-        self.known = tuple(known)
+    kind = "agent"
 
 
 class EndpointConfig(Section):
@@ -192,7 +186,7 @@ class Agent:
         return replace(self, config=self.config.model_copy(update={"arguments": arguments}))
 
 
-class AgentRegistry:
+class AgentRegistry(Registry[Agent]):
     """The bundled agents and those of further folders, each a folder of agent folders.
 
     Raises:
@@ -200,35 +194,13 @@ class AgentRegistry:
     """
 
     def __init__(self, extra_folders: Sequence[Path] = ()) -> None:
-        self._folders: dict[str, Path] = {}
+        super().__init__(load_agent, UnknownAgent)
         for folder in extra_folders:
             if not folder.is_dir():
                 raise ConfigError(f"agent folder {folder} does not exist")
         for folder in (BUNDLED_FOLDER, *extra_folders):
             for file in sorted(folder.glob(f"*/{CONFIG_FILE}")):
-                self._add(file.parent.resolve())
-
-    def _add(self, folder: Path) -> None:
-        if not re.fullmatch(ID_PATTERN, folder.name):
-            raise ConfigError(f"{folder}: {folder.name!r} is no agent id; use small letters, digits, '_' and '-'")
-        if (other := self._folders.setdefault(folder.name, folder)) != folder:
-            raise ConfigError(f"{folder}: there is an agent {folder.name!r} already, {other}; rename one")
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Known ids, in alphabetical order."""
-        return tuple(sorted(self._folders))
-
-    def get(self, agent_id: str) -> Agent:
-        """Reads one agent.
-
-        Raises:
-            UnknownAgent: there is none of this id.
-            ConfigError: its configuration cannot be used; names file and line.
-        """
-        if agent_id not in self._folders:
-            raise UnknownAgent(agent_id, self.ids)
-        return load_agent(self._folders[agent_id])
+                self._add(file.parent.name, file.parent.resolve())
 
 
 def load_agent(folder: Path) -> Agent:

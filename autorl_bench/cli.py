@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from astune.command import exit_status, prepare_process
 from autorl_bench.durations import seconds_of
 
 if TYPE_CHECKING:
@@ -29,23 +30,9 @@ STORE_VARIABLE = "AUTORL_BENCH_STORE"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 (failed), 2 (bad input), 130 (stopped by Ctrl-C)."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as astuner: threads that spin for ever take the cores away
+    prepare_process()
     options = _parser().parse_args(argv)
-    if os.getcwd() not in sys.path:  # classes of the user's own scenarios
-        sys.path.append(os.getcwd())
-    from astune.errors import AstuneError, UserError
-
-    try:
-        status: int = options.do(options)
-        return status
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
-    except AstuneError as error:
-        if options.traceback:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+    return exit_status(lambda: options.do(options), traceback=options.traceback)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,25 +10,22 @@ from pydantic import ValidationError
 
 from astune.config.explain import explain
 from astune.config.yaml_lines import read_mapping
-from astune.errors import ConfigError, UserError
-from autorl_bench.scenarios.schema import ID_PATTERN, Scenario
+from astune.errors import ConfigError
+from autorl_bench.registry import Registry, UnknownId
+from autorl_bench.scenarios.schema import Scenario
 
 BUNDLED_FOLDER = Path(__file__).parent
 #: Keys that may hold ``file.py->Class``, looked for beside the YAML.
 _CLASS_KEYS = (("checker",), ("source", "generator"), ("episode", "workflow"))
 
 
-class UnknownScenario(UserError):
-    """No scenario has this id; ``known`` lists those that there are."""
+class UnknownScenario(UnknownId):
+    """No scenario has this id."""
 
-    def __init__(self, scenario_id: str, known: Sequence[str]) -> None:
-        near = difflib.get_close_matches(scenario_id, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"there is no scenario {scenario_id!r}; known are {', '.join(known)}{hint}")
-        self.known = tuple(known)
+    kind = "scenario"
 
 
-class ScenarioRegistry:
+class ScenarioRegistry(Registry[Scenario]):
     """The bundled scenarios and those of further folders.
 
     Raises:
@@ -38,34 +33,12 @@ class ScenarioRegistry:
     """
 
     def __init__(self, extra_folders: Sequence[Path] = ()) -> None:
-        self._files: dict[str, Path] = {}
+        super().__init__(load_scenario, UnknownScenario)
         for folder in (BUNDLED_FOLDER, *extra_folders):
             if not folder.is_dir():
                 raise ConfigError(f"scenario folder {folder} does not exist")
             for file in sorted(folder.glob("*.y*ml")):
-                self._add(file)
-
-    def _add(self, file: Path) -> None:
-        if not re.fullmatch(ID_PATTERN, file.stem):
-            raise ConfigError(f"{file}: {file.stem!r} is no scenario id; use small letters, digits, '_' and '-'")
-        if (other := self._files.setdefault(file.stem, file)) is not file:
-            raise ConfigError(f"{file}: there is a scenario {file.stem!r} already, {other}; rename one")
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Known ids, in alphabetical order."""
-        return tuple(sorted(self._files))
-
-    def get(self, scenario_id: str) -> Scenario:
-        """Reads one scenario.
-
-        Raises:
-            UnknownScenario: there is none of this id.
-            ConfigError: its YAML cannot be used; names file and line.
-        """
-        if scenario_id not in self._files:
-            raise UnknownScenario(scenario_id, self.ids)
-        return load_scenario(self._files[scenario_id])
+                self._add(file.stem, file)
 
 
 def load_scenario(file: Path) -> Scenario:

@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from astune.config.section import Section
+from autorl_bench.registry import ID_PATTERN
 from autorl_bench.types import EpisodeKind, Metric, Split
 
-#: Ids stand in URLs, folder names and result folders.
-ID_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 ClassPath = Annotated[str, Field(pattern=r"^[^>]+->[A-Za-z_]\w*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _GIB = 2**30

@@ -63,7 +63,7 @@ def test_a_further_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_a_further_folder_cannot_replace_a_bundled_agent(agent_folder):
-    with pytest.raises(ConfigError, match="there is an agent 'do_nothing' already"):
+    with pytest.raises(ConfigError, match="the agent id 'do_nothing' is taken"):
         AgentRegistry([agent_folder(name="do_nothing").parent])
 
 

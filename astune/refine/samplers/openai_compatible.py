@@ -89,7 +89,7 @@ class OpenAISampler:
         import openai
 
         try:
-            response = self._client.chat.completions.create(**self._body(request))
+            return _sample(self._client.chat.completions.create(**self._body(request)))
         except openai.BadRequestError as error:
             if _is_overflow(error):
                 return Sample("", [], [], error=f"context_overflow: {error.message}")
@@ -101,7 +101,10 @@ class OpenAISampler:
             ) from error
         except openai.OpenAIError as error:
             raise EngineError(f"endpoint {self.base_url} could not be asked: {error}") from error
-        return _sample(response)
+        except (ValueError, AttributeError, TypeError, IndexError) as error:  # the client library checks no answer
+            raise EngineError(
+                f"endpoint {self.base_url} answered something that is no chat completion: {error}"
+            ) from error
 
     def _body(self, request: SampleRequest) -> dict[str, Any]:
         name = (self.seed, request.batch, request.row, request.round, request.role)

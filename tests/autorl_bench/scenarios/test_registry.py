@@ -52,7 +52,7 @@ def test_scenarios_of_a_further_folder_stand_beside_the_bundled_ones(scenario_fi
 
 def test_a_further_folder_cannot_replace_a_bundled_scenario(scenario_file):
     file = scenario_file(name="nano_gsm")
-    with pytest.raises(ConfigError, match="there is a scenario 'nano_gsm' already"):
+    with pytest.raises(ConfigError, match="the scenario id 'nano_gsm' is taken"):
         ScenarioRegistry([file.parent])
 
 

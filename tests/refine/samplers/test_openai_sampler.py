@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from astune.errors import ConfigError, EngineError
 from astune.proxy.server import ModelServer
@@ -32,17 +32,20 @@ class ScriptedEndpoint:
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.raw: Response | None = None
         self.answer: Answer = said("18")
         self.now = self.most = 0
         app = FastAPI()
 
         @app.post("/v1/chat/completions")
-        async def complete(body: dict[str, Any]) -> JSONResponse:
+        async def complete(body: dict[str, Any]) -> Response:
             self.asked.append(body)
             self.now += 1
             self.most = max(self.most, self.now)
             await asyncio.sleep(0.02)
             self.now -= 1
+            if self.raw is not None:
+                return self.raw
             status, content = self.answer(body)
             return JSONResponse(content, status)
 
@@ -151,6 +154,22 @@ def test_an_answer_without_usage_log_probabilities_or_text_is_an_empty_sample(en
     endpoint.answer = said(None, "length")
     [sample] = endpoint.sampler(logprobs=True).sample([request()])
     assert (sample.text, sample.logprobs, sample.tokens, sample.truncated) == ("", None, 0, True)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("{", "application/json"),
+        ("<html>", "text/html"),
+        ("{}", "application/json"),
+        ('{"choices": []}', "application/json"),
+    ],
+    ids=["broken JSON", "a page", "no choices", "empty choices"],
+)
+def test_an_answer_that_is_no_chat_completion_is_an_engine_error(endpoint: ScriptedEndpoint, content: str, kind: str):
+    endpoint.raw = Response(content, media_type=kind)
+    with pytest.raises(EngineError, match="no chat completion"):
+        endpoint.sampler().sample([request()])
 
 
 def test_thoughts_that_the_server_has_taken_out_are_put_back(endpoint: ScriptedEndpoint):
