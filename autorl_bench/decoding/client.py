@@ -23,7 +23,7 @@ from autorl_bench.policy import EvaluationFailure
 SILENCE = 900.0
 _CHUNK = 1 << 16
 #: All that the process has as environment: it needs no secret.
-_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+_KEPT = ("PATH", "HOME", "LANG", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
 
 
 class _Process:
@@ -32,13 +32,15 @@ class _Process:
     def __init__(self) -> None:
         self.socket, theirs = socket.socketpair()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._scratch = tempfile.TemporaryDirectory(prefix="autorl-decoding-")
         self.owner = os.getpid()
         self._decoder = Decoder()
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         with theirs:
             self._popen = subprocess.Popen(
                 [sys.executable, "-s", "-m", "autorl_bench.decoding.process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={name: os.environ[name] for name in _KEPT if name in os.environ},
+                env=kept | {"TMPDIR": self._scratch.name},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
@@ -99,6 +101,7 @@ class _Process:
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()
+            self._scratch.cleanup()
         self._stderr.close()
 
 

@@ -1,5 +1,8 @@
 """The process that decodes: ``python -m autorl_bench.decoding.process FD`` serves one client until it hangs up.
 
+What it loads is somebody's model, so it is confined: it reads files, writes nothing outside its own temporary folder,
+starts no programme and reaches no network.
+
 It reads orders from the socket ``FD`` and answers ``{"loaded": true}``, then a frame a prompt, then ``{"done": true}``;
 or ``{"error": ...}`` at any point. While completions take their time it says ``{"alive": true}``. Prompts join the
 engine's batch in their own order, so that who shares a step with whom is a function of the prompts alone.
@@ -11,6 +14,7 @@ import asyncio
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -22,6 +26,7 @@ from astune.rollout.chat import pick_renderer
 from astune.rollout.engine import LocalEngine
 from astune.rollout.session import stream_seed
 from astune.rollout.types import Sampling
+from astune.tools import confine, landlock
 from astune.tools.frames import Decoder, encode
 from autorl_bench.decoding.orders import HEARTBEAT, Completion, Order, error_frame
 from autorl_bench.decoding.turns import completion_text, stop_reason_of
@@ -110,5 +115,22 @@ async def serve(channel: socket.socket) -> None:
     os._exit(int(worker.done()))  # without a look back: nobody is left who could use what is being computed
 
 
+def confine_to(writable: str) -> None:
+    """Takes this process's rights away, for good, as far as the system can. All that it needs is imported.
+
+    Raises:
+        OSError: the system can, and did not.
+    """
+    if sys.platform != "linux":
+        return
+    confine.give_up_privileges()
+    try:
+        landlock.abi_version()
+    except OSError:  # a kernel without it
+        return
+    landlock.enter(landlock.make_ruleset(["/"], ["/dev/null"], writable=[writable]))
+
+
 if __name__ == "__main__":
+    confine_to(tempfile.gettempdir())
     asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))

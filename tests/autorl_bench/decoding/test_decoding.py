@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from contextlib import closing
+import socket
+import subprocess
+import sys
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from astune.errors import AstuneError, ModelError
 from astune.models.nano_refine import NANO_REFINE_PATH
+from astune.tools import landlock
 from autorl_bench.decoding import Completion, Completions, Order, Prompt, client, decode
+from autorl_bench.decoding.process import confine_to
 from autorl_bench.policy import EvaluationFailure, InvalidModel
 
 PROMPTS: tuple[Prompt, ...] = tuple((("user", f"There are {n} eggs. How many are there?"),) for n in range(80))
@@ -29,6 +34,13 @@ ORDER = Order(
     renderer="auto",
     threads=1,
 )
+
+
+def has_landlock() -> bool:
+    try:
+        return sys.platform == "linux" and landlock.abi_version() >= 4
+    except OSError:
+        return False
 
 
 def children() -> list[psutil.Process]:
@@ -60,6 +72,33 @@ def test_one_process_serves_one_order_after_the_other() -> None:
     assert children() == [first]
 
 
+@pytest.mark.skipif(not has_landlock(), reason="this kernel's Landlock does not know TCP (ABI 4)")
+def test_it_may_write_into_its_own_folder_alone_and_reach_nobody(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    other.write_text("kept")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if (pid := os.fork()) == 0:
+            confine_to(str(own))
+            (own / "file").write_text(other.read_text())
+            refused = 0
+            for forbidden in (
+                lambda: other.write_text("changed"),
+                lambda: subprocess.run(["true"], check=True),
+                lambda: socket.create_connection(server.getsockname(), timeout=5),
+            ):
+                with suppress(OSError):
+                    forbidden()
+                    continue
+                refused += 1
+            os._exit(refused)
+        _, status = os.waitpid(pid, 0)
+    assert (own / "file").read_text() == "kept"
+    assert os.waitstatus_to_exitcode(status) == 3
+    assert other.read_text() == "kept"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody but root sees the variables of a process without privileges")
 def test_it_has_no_secret_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", "secret")
     with closing(decode(ORDER)):
