@@ -371,18 +371,21 @@ def agents() -> str:
         + "\nDifferences, paired item by item over the common seeds:\n\n"
         + "".join(lines)
         + "\n![Best dev score against seconds of the budget](images/agents.png)\n\n"
-        + AGENTS_READING
+        + reading_of_agents(document)
         + machine({**document, "load_average": document["load_average"]["after"]})
     )
 
 
-AGENTS_READING = """\
-What the numbers say. Every agent that trains beats the base for certain, except `random_search`: a good draw brings it
-to where the others are, a bad one leaves it at the base, so that three seeds cannot tell it from `rdagent`, whose lead
-on average they show. `rdagent` ends a little below the reference recipe: of so short a budget its looks at other
-recipes take a third. A good learning rate is nearly all that this scenario asks for, and thirty steps suffice.
-
-"""
+def reading_of_agents(document: dict[str, Any]) -> str:
+    """What the differences say, in words, and why random search varies as it does."""
+    words = {1: "ahead of", 0: "not told apart from", -1: "behind"}
+    said = [f"{one['more']} is {words[one['decided']]} {one['than']}" for one in document["differences"]]
+    drawn = [run for run in document["board"]["runs"] if run["agent"] == "random_search" and run["score"] is not None]
+    unmoved = sum(run["score"] - run["baseline"] < 5 for run in drawn)
+    return (
+        f"What the intervals say: {'; '.join(said)}. A draw of random_search either has a learning rate that works or "
+        f"leaves the base as it was: {unmoved} of its {len(drawn)} runs ended within 5 points of the base.\n\n"
+    )
 
 
 def draw_agents(curves: dict[str, list[dict[str, Any]]], budget: float) -> None:
