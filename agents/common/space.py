@@ -58,6 +58,7 @@ class Space:
         noise: differences from a training score that say nothing.
         ceiling: training score above which there is nothing left to gain.
         first_look: share of those that tells a hopeless recipe from one worth more.
+        decays: stages lower their learning rate towards their end by themselves.
         resumes: a stage that is given more steps goes on from its last checkpoint; else a further stage follows it.
     """
 
@@ -69,6 +70,7 @@ class Space:
     noise: Callable[[float], float]
     ceiling: float
     first_look: float = 0.04
+    decays: bool = False
     resumes: bool = True
 
     def more(self, stages: Sequence[Mapping[str, Any]], recipe: Recipe, steps: int) -> list[dict[str, Any]]:
@@ -220,6 +222,7 @@ def _supervised_space(details: Mapping[str, Any]) -> Space:
         seconds=lambda recipe, steps: 3.0 + steps * (0.02 + 0.004 * int(recipe["batch"])),
         noise=lambda score: 0.01,
         ceiling=0.995,
+        decays=True,
         resumes=False,
     )
 

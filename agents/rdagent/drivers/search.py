@@ -128,7 +128,7 @@ class SearchDriver:
             return Decision("rung", words, [one.number for one in keep])
         first = ranked[0]
         words = f"Of {len(ranked)} recipes number {first.number} leads with a training score of {score_of(first):.2f}."
-        if self._has_risen(situation, first):
+        if not self.space.decays and self._has_risen(situation, first):
             words += " What rises fastest takes steps too large to end with: on with smaller ones."
             return Decision("train", words, [first.number], SMALLER)
         return Decision("train", words, [first.number])
@@ -267,7 +267,7 @@ class SearchDriver:
         seconds = max(MIN_PIECE_SECONDS, PIECE_SHARE * left)
         if left - seconds < 1.5 * MIN_PIECE_SECONDS:
             seconds = left
-            if decision.factor == 1 and self._has_risen(situation, origin):
+            if decision.factor == 1 and not self.space.decays and self._has_risen(situation, origin):
                 words = f"{decision.reason} These are the last steps, and smaller ones end closer to the optimum."
                 decision = replace(decision, reason=words, factor=SMALLER)
         steps = max(1, int((seconds - START_SECONDS) / self._pace(situation).seconds_per_step(origin)))
