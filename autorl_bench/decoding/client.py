@@ -143,6 +143,7 @@ class Completions:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._futures: dict[int, asyncio.Future[Completion]] = {}
         self._early = early
+        self._missing = len(order.prompts)
         self._ended = False
 
     async def of(self, prompt: Prompt) -> Completion:
@@ -191,11 +192,12 @@ class Completions:
             if "index" in frame:
                 index = frame.pop("index")
                 self._future(index).set_result(Completion(**frame))
+                self._missing -= 1
             elif "error" in frame:
                 self._end()
                 self._refuse(error_of(frame))
-            elif "done" in frame:
-                self._end()
+        if not self._missing:
+            self._end()
         if not self._ended:
             self._watchdog = self._loop.call_later(SILENCE, lambda: self._fail(_hung()))
 
@@ -229,7 +231,9 @@ def decode(order: Order) -> Completions:
     process = _shared.get()
     try:
         process.send(order)
-        frames = process.wait()
+        frames: list[dict[str, Any]] = []
+        while not frames:  # a sign of life of the order before may still be there
+            frames = [frame for frame in process.wait() if "alive" not in frame]
     except BaseException:
         _shared.drop()
         raise

@@ -3,9 +3,9 @@
 What it loads is somebody's model, so it is confined: it reads files, writes nothing outside its own temporary folder,
 starts no programme and reaches no network.
 
-It reads orders from the socket ``FD`` and answers ``{"loaded": true}``, then a frame a prompt, then ``{"done": true}``;
-or ``{"error": ...}`` at any point. While completions take their time it says ``{"alive": true}``. Prompts join the
-engine's batch in their own order, so that who shares a step with whom is a function of the prompts alone.
+It reads orders from the socket ``FD`` and answers ``{"loaded": true}``, then a frame a prompt; or ``{"error": ...}`` in
+place of any of them, which ends the order. While completions take their time it says ``{"alive": true}``. Prompts join
+the engine's batch in their own order, so that who shares a step with whom is a function of the prompts alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ async def carry_out(order: Order, send: Send) -> None:
         decoding = _Decoding(order, send)
         send({"loaded": True})
         await decoding.all()
-        send({"done": True})
     except Exception as error:  # not swallowed: the client raises it
         first = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
         send(error_frame(first))
