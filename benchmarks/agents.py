@@ -1,6 +1,6 @@
 """Agents of AutoRL-Bench against each other: equal budgets, several seeds, intervals, score against budget.
 
-    python benchmarks/agents.py                         # nano_gsm, three seeds, 60 s a run; a quiet machine
+    python benchmarks/agents.py --seeds 10              # nano_gsm, 60 s a run; 40 minutes of a quiet machine
     python benchmarks/agents.py --budget 60 --seeds 1 --out /tmp/try.json
 
 Runs ``autorl-bench run`` in a folder of its own, reads the board, and adds the difference between every two agents:

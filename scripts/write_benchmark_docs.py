@@ -360,7 +360,7 @@ def agents() -> str:
     ]
     budget = document["board"]["budget"]
     return (
-        "## Agents of AutoRL-Bench\n\n`python benchmarks/agents.py`: "
+        f"## Agents of AutoRL-Bench\n\n`python benchmarks/agents.py --seeds {document['seeds']}`: "
         f"{document['board']['with_flagged'][0]['improvement']['items'] // document['seeds']} hidden problems a seed, "
         f"{document['seeds']} seeds, {budget['wall_seconds']:g} s of wall clock and {budget['dev_queries']} questions "
         "on dev for each run. "
@@ -381,10 +381,10 @@ def reading_of_agents(document: dict[str, Any]) -> str:
     words = {1: "ahead of", 0: "not told apart from", -1: "behind"}
     said = [f"{one['more']} is {words[one['decided']]} {one['than']}" for one in document["differences"]]
     drawn = [run for run in document["board"]["runs"] if run["agent"] == "random_search" and run["score"] is not None]
-    unmoved = sum(run["score"] - run["baseline"] < 5 for run in drawn)
+    unmoved = sum(run["score"] - run["baseline"] < 10 for run in drawn)
     return (
         f"What the intervals say: {'; '.join(said)}. A draw of random_search either has a learning rate that works or "
-        f"leaves the base as it was: {unmoved} of its {len(drawn)} runs ended within 5 points of the base.\n\n"
+        f"leaves the base as it was: {unmoved} of its {len(drawn)} runs ended within 10 points of the base.\n\n"
     )
 
 
