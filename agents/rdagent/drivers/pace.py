@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -21,9 +22,12 @@ class Pace:
     space: Space
     trials: Sequence[Trial]
 
-    def look_steps(self, recipe: Recipe) -> int:
-        """Steps of a first look."""
-        return max(2, round(self.space.first_look * self.space.full_steps(recipe)))
+    def look_steps(self, recipe: Recipe, seconds: float = math.inf) -> int:
+        """Steps of a first look, as far as they fit into ``seconds``."""
+        steps = max(2, round(self.space.first_look * self.space.full_steps(recipe)))
+        start, last = self.space.seconds(recipe, 0), self.space.seconds(recipe, steps)
+        share = (seconds / self._slowness() - start) / (last - start)
+        return steps if share >= 1 else max(2, int(share * steps))
 
     def look_seconds(self, recipe: Recipe) -> float:
         """Seconds of a first look."""

@@ -31,7 +31,7 @@ LOOK_SHARE, RUNG_SHARE = 0.25, 0.35
 #: Looks at once; with more than this many, the second half is drawn in the light of the first.
 MIN_LOOKS, MAX_LOOKS, LOOKS_OF_ONE_ROUND = 2, 27, 9
 #: Where in the range of learning rates the usual recipe is looked at.
-_USUAL_AT = (0.5, 0.625, 0.75)
+_USUAL_AT = (0.625, 0.5, 0.75)
 _FIRST_REASON = "Nothing is known yet: the usual recipe at several learning rates first, then the space, evenly."
 #: A piece of the winner's training, in seconds and as a share of what is left.
 MIN_PIECE_SECONDS, PIECE_SHARE = 10.0, 0.5
@@ -229,7 +229,8 @@ class SearchDriver:
         recipes = self._drawn(looked, count, situation.round) if looked else self._first_looks(count, rng)
         reason = decision.reason if decision is not None else _FIRST_REASON
         seconds = LOOK_SHARE * left / (2 if again or looked else 1)
-        return [self._look(situation, recipe, reason, seconds, again) for recipe in recipes]
+        each = seconds / count if count == MIN_LOOKS else math.inf  # the fewest that there are have to fit
+        return [self._look(situation, recipe, reason, seconds, again, each) for recipe in recipes]
 
     def _first_looks(self, count: int, rng: Random) -> list[Recipe]:
         """The usual recipe at several learning rates, which decide more than all else, and then the whole space."""
@@ -246,9 +247,17 @@ class SearchDriver:
         seconds = LOOK_SHARE * situation.deadline.seconds_left
         return [self._look(situation, {**recipe, name: rate}, decision.reason, seconds, False) for rate in rates]
 
-    def _look(self, situation: Situation, recipe: Recipe, reason: str, round_seconds: float, again: bool) -> Proposal:
+    def _look(
+        self,
+        situation: Situation,
+        recipe: Recipe,
+        reason: str,
+        round_seconds: float,
+        again: bool,
+        seconds: float = math.inf,
+    ) -> Proposal:
         pace = self._pace(situation)
-        steps = pace.look_steps(recipe)
+        steps = pace.look_steps(recipe, seconds)
         return Proposal(
             hypothesis=f"A short training with {in_words(recipe)} shows whether the recipe is worth more.",
             reason=reason,

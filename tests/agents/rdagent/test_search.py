@@ -206,7 +206,17 @@ def test_the_first_looks_are_at_the_usual_recipe_with_several_rates(scene):
     looks = [proposal.recipe["values"] for proposal in scene.driver.propose(scene.situation([], None))]
     usual = [values for values in looks if values | scene.driver.space.usual == values]
     assert usual == looks[:3]
-    assert [values["learning_rate"] for values in usual] == [1e-4, 3.16e-4, 1e-3]
+    assert [values["learning_rate"] for values in usual] == [3.16e-4, 1e-4, 1e-3]
+
+
+def test_with_little_time_the_fewest_looks_are_shortened_until_they_fit(make_task, details_of):
+    details, task = details_of("nano_countdown"), make_task("nano_countdown", seconds=60.0)
+    driver = SearchDriver(space_of(details), 0)
+    looks = driver.propose(Situation(task, details, 1, [], None, None, [], task.deadline, 5))
+    steps = {look.recipe["steps"] for look in looks}
+    expected = [driver.space.seconds(look.recipe["values"], look.recipe["steps"]) for look in looks]
+    assert len(looks) == 2 and len(steps) == 1
+    assert sum(expected) <= looks[0].round_seconds
 
 
 @pytest.mark.parametrize(("score", "rate"), [(0.8, 1e-4), (0.45, 3e-4)], ids=["risen", "hardly"])
