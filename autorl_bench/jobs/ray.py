@@ -11,6 +11,7 @@ import platform
 import secrets
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,11 +147,18 @@ class RayJobRunner:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:  # the node or its worker died
-            found = await asyncio.to_thread(self.recover, folder)
+            found = await asyncio.to_thread(self._recover_dead, folder)
             if found is None:
                 raise SandboxError(f"the job was not run: {error}") from error
             return found
         return done
+
+    def _recover_dead(self, folder: Path) -> JobRecord | None:
+        """Recovers a job whose worker Ray says is dead, which may be before the system has cleared it away."""
+        deadline = time.monotonic() + _END_SECONDS
+        while (found := self.recover(folder)) is not None and found.stop is None and time.monotonic() < deadline:
+            time.sleep(_TICK)
+        return found
 
     def _cancel(self, ray: Any, ref: Any, folder: Path) -> None:
         """Ends the task, which ends the job first; one that does not is killed, and its job by its keeper then."""

@@ -31,8 +31,6 @@ from astune.refine.transport import Reply, SampledModel, endpoint_model
 ANSWERS_A_ROUND, FRUITLESS_ROUNDS = 3, 3
 #: Of the time that is left, what one experiment may use; below the second number of seconds it may use all.
 EXPERIMENT_SHARE, ALL_BELOW = 0.5, 60.0
-#: What the client library raises for a body that is no completion.
-_NO_COMPLETION = (ValueError, TypeError, AttributeError, LookupError)
 #: File in the workspace that keeps every answer; ``replay`` reads it.
 ANSWERS = "answers.jsonl"
 
@@ -72,8 +70,6 @@ class Endpoint:
                 found.append(asyncio.run(self._model.reply(messages, draw=draw)))
             except AstuneError as error:
                 failed.append(error)
-            except _NO_COMPLETION as error:
-                failed.append(EngineError(f"{self._model.name} answered with what is no completion: {error}"))
 
         worker = threading.Thread(target=ask, daemon=True)
         worker.start()

@@ -101,7 +101,7 @@ class OpenAISampler:
             ) from error
         except openai.OpenAIError as error:
             raise EngineError(f"endpoint {self.base_url} could not be asked: {error}") from error
-        except (ValueError, AttributeError, TypeError, IndexError) as error:  # the client library checks no answer
+        except (ValueError, AttributeError, TypeError, LookupError) as error:  # the client library checks no answer
             raise EngineError(
                 f"endpoint {self.base_url} answered something that is no chat completion: {error}"
             ) from error

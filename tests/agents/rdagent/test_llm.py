@@ -133,7 +133,7 @@ def test_a_server_error_is_retried_and_then_a_record(endpoint, driver_of, detail
 def test_a_body_that_is_no_completion_is_a_record(endpoint, driver_of, details_of, body):
     driver = driver_of(endpoint([body]))
     [proposal] = driver.propose(situation(driver, details_of("nano_gsm")))
-    assert "what is no completion" in proposal.problem
+    assert "no chat completion" in proposal.problem
 
 
 def test_a_refusal_ends_the_driver_and_does_not_show_the_key(endpoint, driver_of, details_of):
