@@ -39,7 +39,7 @@ from autorl_bench.inspect_ahead import AheadAPI, completion_solver, prompt_of
 from autorl_bench.inspect_engine import PROVIDER as ENGINE
 from autorl_bench.inspect_engine import LocalEngineAPI
 from autorl_bench.inspect_workflow import WorkflowEpisodes, workflow_solver
-from autorl_bench.policy import EvaluationFailure, FirstError, InvalidModel
+from autorl_bench.policy import EvaluationFailure, FirstError, InvalidModel, not_finite
 from autorl_bench.scenarios.schema import Episode, Generation
 from autorl_bench.types import Checker, Evaluation, Item, ItemResult
 
@@ -248,19 +248,13 @@ def _failure(log: EvalLog, error: Exception | None) -> InvalidModel | Evaluation
         return error
     if error is None:
         failure = EvaluationFailure(log.status, f"the evaluation ended as {log.status}: {_first_line(log)}")
-    elif _has_cause(error, FloatingPointError):
-        failure = InvalidModel("not_finite", f"the model cannot be sampled from: {error}")
+    elif (blamed := not_finite(error)) is not None:
+        failure = blamed
     else:
         code = next((code for kind, code in _CODES if isinstance(error, kind)), "checker")
         failure = EvaluationFailure(code, f"{type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
-
-
-def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__
-    return error is not None
 
 
 def _first_line(log: EvalLog) -> str:

@@ -37,6 +37,16 @@ class EvaluationFailure(AstuneError):
         self.reason = Reason(code, message)
 
 
+def not_finite(error: Exception) -> InvalidModel | None:
+    """The model's fault, where an error goes back to logits that are not finite."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, FloatingPointError):
+        cause = cause.__cause__
+    if cause is None:
+        return None
+    return InvalidModel("not_finite", f"the model cannot be sampled from: {error}")
+
+
 class FirstError:
     """The first error of an evaluation, kept as it is: Inspect keeps its text alone, and is slow at that.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from astune.errors import AstuneError, EngineError, ModelError
-from autorl_bench.policy import EvaluationFailure, InvalidModel
+from autorl_bench.policy import EvaluationFailure, InvalidModel, not_finite
 
 #: A sign of life while nothing else is said, in seconds.
 HEARTBEAT = 5.0
@@ -39,16 +38,6 @@ class Order:
     max_batch: int
     renderer: str
     threads: int
-
-    @property
-    def weights_folder(self) -> Path:
-        """Of the model."""
-        return Path(self.weights)
-
-    @property
-    def base_folder(self) -> Path:
-        """Of the base model."""
-        return Path(self.base)
 
     def frame(self) -> dict[str, Any]:
         """As a message."""
@@ -83,12 +72,11 @@ class Completion:
 
 def error_frame(error: Exception) -> dict[str, Any]:
     """An error as a message."""
+    error = not_finite(error) or error
     if isinstance(error, InvalidModel | EvaluationFailure):
         return {"error": type(error).__name__, "code": error.reason.code, "message": error.reason.message}
     if isinstance(error, ModelError):
         return {"error": "ModelError", "code": "", "message": str(error)}
-    if _has_cause(error, FloatingPointError):
-        return {"error": "InvalidModel", "code": "not_finite", "message": f"the model cannot be sampled from: {error}"}
     code = "engine" if isinstance(error, EngineError) else "decoding"
     return {"error": "EvaluationFailure", "code": code, "message": f"{type(error).__name__}: {error}"}
 
@@ -99,9 +87,3 @@ def error_of(frame: Mapping[str, Any]) -> AstuneError:
         return ModelError(frame["message"])
     kind = InvalidModel if frame["error"] == "InvalidModel" else EvaluationFailure
     return kind(frame["code"], frame["message"])
-
-
-def _has_cause(error: BaseException | None, kind: type[BaseException]) -> bool:
-    while error is not None and not isinstance(error, kind):
-        error = error.__cause__
-    return error is not None

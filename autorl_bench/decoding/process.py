@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ class _Decoding:
     """A loaded model, and the prompts in its tokens."""
 
     def __init__(self, order: Order, send: Send) -> None:
-        model, tokenizer = load_submitted(order.weights_folder, order.base_folder)
+        model, tokenizer = load_submitted(Path(order.weights), Path(order.base))
         self._order, self._send = order, send
         self._renderer = pick_renderer(tokenizer, order.renderer)
         self._engine = LocalEngine(model, max_context=order.max_context, max_batch=order.max_batch)
